@@ -1,0 +1,1 @@
+"""Where pieces live: the interface, a file per backend, decorators, the conformance suite."""

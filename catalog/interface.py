@@ -1,0 +1,93 @@
+"""The catalog: a transactional, ordered key-value store with two entries, `read` and `transact`.
+
+Every room that stores rows owns one prefix byte (`catalog/prefixes.py`) and describes its keys and records in one
+place. Keys are 1 to 2,200 bytes, compared bytewise; values up to 1 MiB.
+
+The functions given to `read` and `transact` are coroutine functions so that a networked engine can fetch rows, but
+they must await nothing except the reader's own methods: no I/O, no locks, no sleep. Embedded engines run them without
+ever suspending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+Row = tuple[bytes, bytes]
+
+MAX_KEY = 2200
+MAX_VALUE = 1 << 20
+
+
+class Reader(Protocol):
+    """A consistent snapshot."""
+
+    async def get(self, key: bytes) -> bytes | None: ...
+
+    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """In the order of `keys`; one round trip on a networked engine."""
+        ...
+
+    async def scan(
+        self, start: bytes, end: bytes, *, limit: int, reverse: bool = False, keys_only: bool = False
+    ) -> list[Row]:
+        """Up to `limit` rows with start ≤ key < end, in order (from the end when `reverse`). With `keys_only` values
+        are empty."""
+        ...
+
+
+class Transaction(Reader, Protocol):
+    """A serializable read-write view; reads see its own writes."""
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Write without reading: two transactions that only put the same key don't conflict, the later one wins."""
+        ...
+
+    def delete(self, key: bytes) -> None:
+        """Remove; no error when absent."""
+        ...
+
+
+class Catalog(Protocol):
+    """One catalog. All methods belong to the event loop that opened it."""
+
+    async def read(self, function: Callable[[Reader], Awaitable[T]], *, long: bool = False) -> T:
+        """Run `function` on a snapshot of what is durably committed. `long` marks scans of more than a few thousand
+        rows, which an embedded engine moves off the event loop."""
+        ...
+
+    async def transact(self, function: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run `function` serializably and return its result once the writes are durable.
+
+        It may run again after a conflict, so it must have no side effect but its return value. If it raises, nothing
+        is written and the error propagates. Concurrent calls may share one durable commit. Raises
+        `catalog.errors.CommitUnknown` where the outcome can't be told (a cut connection at COMMIT).
+        """
+        ...
+
+    async def sequence(self) -> int:
+        """The commit sequence of the newest durable commit. A later snapshot shows at least this."""
+        ...
+
+    async def changes(self, after: int, *, limit: int = 1000) -> list[Change]:
+        """The change feed: commits with sequence > `after`, oldest first. Raises FeedTrimmed if some are gone."""
+        ...
+
+    async def wait_changes(self, after: int) -> int:
+        """Return the newest sequence once it is > `after`."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Change(Protocol):
+    """One entry of the feed: the keys that a commit (or a group of them) wrote or removed; values are read when
+    needed."""
+
+    @property
+    def sequence(self) -> int: ...
+
+    @property
+    def keys(self) -> Sequence[bytes]: ...

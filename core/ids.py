@@ -1,0 +1,32 @@
+"""Identifiers: random 128-bit ids, and names of pieces.
+
+Ids are raw 16 bytes in records and lower-case hex where a person or a file system sees them.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+ID_LENGTH = 16
+
+
+def new_id() -> bytes:
+    """A fresh random 128-bit id; collisions are not a case the program has."""
+    return os.urandom(ID_LENGTH)
+
+
+def new_piece_name(epoch: int) -> str:
+    """A name for one placement attempt of one piece: `<epoch: 16 hex>-<random: 32 hex>`. Never reused.
+
+    The prefix is the writing gateway's epoch, so that what a dead gateway left behind is found by a prefix listing.
+    """
+    return f"{epoch:016x}-{secrets.token_hex(16)}"
+
+
+def piece_epoch(name: str) -> int:
+    """The epoch in a piece name. Raises ValueError for a name of another form."""
+    prefix, dash, rest = name.partition("-")
+    if len(prefix) != 16 or dash != "-" or len(rest) != 32:
+        raise ValueError(f"not a piece name: {name!r}")
+    return int(prefix, 16)

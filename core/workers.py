@@ -1,0 +1,40 @@
+"""Background work: the protocol that rooms implement and the runner that owns the tasks."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class WorkerState(enum.Enum):
+    """What a worker did in its last turn."""
+
+    BUSY = "busy"  # there is more; call again soon
+    IDLE = "idle"  # nothing to do now
+    DONE = "done"  # never needs another turn
+
+
+@dataclass(slots=True)
+class WorkerReport:
+    """What `status` prints of a worker."""
+
+    state: WorkerState = WorkerState.IDLE
+    progress: str = ""
+    counters: dict[str, int] = field(default_factory=dict)
+
+
+class Worker(Protocol):
+    """A named background job.
+
+    `turn` does one bounded piece of work (well under a second where it can) and returns; the runner paces it by the
+    foreground, repeats it at once while BUSY, and after `interval` seconds or a `wake` when IDLE. It may be cancelled
+    at any await and must leave a state from which the next turn goes on.
+    """
+
+    name: str
+    interval: float
+
+    async def turn(self) -> WorkerState: ...
+
+    def report(self) -> WorkerReport: ...

@@ -1,0 +1,1 @@
+"""Objects: versions, manifests, bodies, multipart, data path, keys, packs, rebuild, collection."""
