@@ -1,0 +1,164 @@
+"""What the S3 edge and its handlers say to each other.
+
+The edge routes, authenticates, refuses what is not implemented and parses everything but the body; a handler decides
+access, reads the body, acts and returns model members, which the edge renders. Names of operations and members are
+those of botocore's S3 service model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from core.access import Authorizer, Principal
+from core.buffers import Buffer, Source
+from core.clock import Clock
+from gateway.s3.errors import S3Error
+
+if TYPE_CHECKING:
+    from aiohttp.web import BaseRequest
+
+    from engine.store import ObjectStore
+
+__all__ = [
+    "BucketCheck",
+    "Handler",
+    "KeyDirectory",
+    "RequestBody",
+    "RequestObserver",
+    "S3Error",
+    "S3Request",
+    "S3Response",
+    "S3Settings",
+    "Services",
+    "User",
+    "UserDirectory",
+]
+
+
+class RequestBody(Protocol):
+    """A request's payload, decoded (no aws-chunked framing) and verified while it flows.
+
+    Nothing is read from the client, and no `100 Continue` is sent, before the source is first pulled.
+    """
+
+    #: Decoded length as declared by the client; None when HTTP chunking is used without one.
+    length: int | None
+    #: Trailing headers by lower-case name; complete once the source has ended.
+    trailers: Mapping[str, str]
+    #: Lower-case names that `x-amz-trailer` announced.
+    announced: tuple[str, ...]
+
+    def source(self) -> Source:
+        """The plaintext, once. Raises S3Error for a wrong chunk signature (before the chunk's bytes are given), wrong
+        framing, a length other than declared, a wrong `x-amz-content-sha256`, a client that went away or is too
+        slow."""
+        ...
+
+    def take_payload_hash(self) -> str:
+        """The hex SHA-256 that the client signed for the whole payload, "" when there is none. Once taken, the source
+        leaves its verification to the caller (which computes it in threads beside the pipeline)."""
+        ...
+
+
+@dataclass(slots=True)
+class S3Request:
+    """One authenticated request to one implemented operation."""
+
+    operation: str  # model name, such as "PutObject"
+    params: dict[str, Any]  # members from path, query and headers; the XML payload only after `await document()`
+    body: RequestBody
+    principal: Principal
+    request_id: str
+    bucket: str  # "" for the service
+    key: str  # "" for a bucket
+    secure: bool
+    source_ip: str
+    http: BaseRequest
+    read_document: Callable[[S3Request], Awaitable[dict[str, Any]]]
+
+    async def document(self) -> dict[str, Any]:
+        """Read, verify (Content-MD5, checksums, payload hash) and parse the XML payload: `Delete`,
+        `CompleteMultipartUpload` (member `MultipartUpload`), `CreateBucketConfiguration`, ...
+
+        Returns the payload member's value ({} when the body is empty) and also puts it into `params` under its member
+        name. To be called after access was decided. Raises S3Error (MalformedXML, BadDigest, ...).
+        """
+        return await self.read_document(self)
+
+
+@dataclass(slots=True)
+class S3Response:
+    """What a handler answers.
+
+    `output` has the operation's output members (ETags bare or quoted, datetimes or epoch microseconds for timestamps;
+    members that are None are left out). A `body` replaces the XML: bytes, or an iterator of exactly `length` bytes that
+    is closed whatever happens.
+    """
+
+    output: dict[str, Any] = field(default_factory=dict)
+    status: int | None = None  # None: the model's
+    headers: dict[str, str] = field(default_factory=dict)  # extra, or overriding what the model renders
+    body: bytes | memoryview | AsyncIterator[Buffer] | None = None
+    length: int | None = None  # of `body`; for HEAD the length to announce
+
+
+Handler = Callable[[S3Request], Awaitable[S3Response]]
+
+#: Looks the request's bucket up and asks the authorizer for the named IAM action on it; raises S3Error (NoSuchBucket,
+#: AccessDenied). Guards the fixed answers for configurations that can't be set.
+BucketCheck = Callable[[S3Request, str], Awaitable[object]]
+
+#: Called once per request when its answer was written: operation name ("" when none was found), HTTP status, S3 error
+#: code ("" for success), bytes received, bytes sent, seconds.
+RequestObserver = Callable[[str, int, str, int, int, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who a canonical id is."""
+
+    id: str
+    name: str
+    email: str = ""
+
+
+class KeyDirectory(Protocol):
+    """Access keys, in memory: asked on every request."""
+
+    def lookup(self, access_key_id: str) -> tuple[Principal, str] | None:
+        """The key's principal and secret; None for an unknown, disabled or revoked key."""
+        ...
+
+
+class UserDirectory(Protocol):
+    def by_id(self, canonical_id: str) -> User | None: ...
+
+    def by_email(self, email: str) -> User | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class S3Settings:
+    """What the S3 edge can be told."""
+
+    region: str = "us-east-1"
+    #: Host names under which `bucket.<domain>` addresses a bucket; lower-case, without port.
+    base_domains: tuple[str, ...] = ("localhost",)
+    #: Seconds that a request's date may be off.
+    clock_skew: int = 900
+    #: Seconds without a byte after which a body is given up (408 RequestTimeout).
+    body_timeout: float = 60.0
+    max_object_size: int = 5 << 30  # one PUT or part
+    max_metadata_size: int = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What handlers work with."""
+
+    store: ObjectStore
+    authorizer: Authorizer
+    users: UserDirectory
+    settings: S3Settings
+    clock: Clock
