@@ -1,0 +1,7 @@
+"""Bodies: immutable runs of bytes, each with its own id and key."""
+
+from __future__ import annotations
+
+from engine.bodies.interface import MAX_FETCH, Bodies, BodyRef, Pin, StoredBody
+
+__all__ = ["MAX_FETCH", "Bodies", "BodyRef", "Pin", "StoredBody"]
