@@ -76,6 +76,9 @@ class S3Request:
     secure: bool
     source_ip: str
     http: BaseRequest
+    #: Every header by lower-case name, repeated ones joined by commas; for a presigned request also the `x-amz-*`
+    #: members that the client put into the query.
+    headers: Mapping[str, str]
     read_document: Callable[[S3Request], Awaitable[dict[str, Any]]]
 
     async def document(self) -> dict[str, Any]:
@@ -94,12 +97,16 @@ class S3Response:
 
     `output` has the operation's output members (ETags bare or quoted, datetimes or epoch microseconds for timestamps;
     members that are None are left out). A `body` replaces the XML: bytes, or an iterator of exactly `length` bytes that
-    is closed whatever happens.
+    is closed whatever happens. The edge does the following for every operation, so handlers need not: quote ETags;
+    apply `encoding-type=url` to the keys, prefixes, delimiters and markers of listings (give them plain);
+    print an item of `Versions` that has `"DeleteMarker": True` as a DeleteMarker element, in place, so that versions
+    and markers can be given in one ordered list.
     """
 
     output: dict[str, Any] = field(default_factory=dict)
     status: int | None = None  # None: the model's
     headers: dict[str, str] = field(default_factory=dict)  # extra, or overriding what the model renders
+    #: A buffer once given must not be changed: the socket may still hold it.
     body: bytes | memoryview | AsyncIterator[Buffer] | None = None
     length: int | None = None  # of `body`; for HEAD the length to announce
 
@@ -147,8 +154,6 @@ class S3Settings:
     base_domains: tuple[str, ...] = ("localhost",)
     #: Seconds that a request's date may be off.
     clock_skew: int = 900
-    #: Seconds without a byte after which a body is given up (408 RequestTimeout).
-    body_timeout: float = 60.0
     max_object_size: int = 5 << 30  # one PUT or part
     max_metadata_size: int = 2048
 
