@@ -1,0 +1,1 @@
+"""Protocol-neutral HTTP: connections and their limits, TLS, proxies, ranges, conditionals."""

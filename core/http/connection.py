@@ -1,0 +1,224 @@
+"""One client's connection, with the timeouts that keep slow and dead clients from holding it for ever.
+
+Times are watched by one sweep over all connections, so a request costs no timers. A deadline is kept to within one
+sweep. What is bounded:
+
+- headers: from the connection's start, or from the first byte of a further request, to the end of its headers;
+- idle: between requests;
+- body: while a handler waits for body bytes, `rate` bytes a second on average over each `body` seconds (a body that we
+  don't read, because we are the slow one, is not the client's fault);
+- response: something must leave the socket in each `body` seconds while there is something to send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Any, cast
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from core.errors import AtollError
+from core.http.limits import TokenBucket
+
+log = logging.getLogger("atoll.http")
+
+_REQUEST_TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+_FOREVER = 1e9  # seconds; aiohttp's own idle timer, which the sweep replaces
+
+
+class BodyTimeout(AtollError):
+    """The client sent its body too slowly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds, but for `rate`: bytes a second."""
+
+    headers: float = 30.0
+    idle: float = 75.0
+    body: float = 30.0
+    rate: int = 512
+
+
+class Connection(RequestHandler):
+    """aiohttp's protocol with a byte count and the marks that the sweep leaves."""
+
+    __slots__ = (
+        "body_mark",
+        "body_since",
+        "bucket",
+        "header_since",
+        "idle_since",
+        "made_at",
+        "received",
+        "seen_requests",
+        "send_mark",
+        "send_since",
+    )
+
+    def __init__(self, manager: web.Server, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
+        super().__init__(manager, loop=loop, keepalive_timeout=_FOREVER, **options)
+        self.received = 0
+        self.seen_requests = 0
+        self.made_at = loop.time()
+        self.header_since: float | None = None
+        self.idle_since: float | None = None
+        self.body_since: float | None = None
+        self.body_mark = 0
+        self.send_since: float | None = None
+        self.send_mark = 0
+        self.bucket: TokenBucket | None = None
+
+    def data_received(self, data: bytes) -> None:
+        self.received += len(data)
+        super().data_received(data)
+        if self._waiter is None or self._waiter.done():
+            self.header_since = None
+        elif self.header_since is None:
+            self.header_since = self._loop.time()  # the first bytes of headers that are not whole yet
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """The answer to what is no HTTP request, or to a handler's bug; the client is told no internals."""
+        if status >= 500:
+            log.error("request failed", exc_info=exc, extra={"fields": {"path": request.path}})
+        else:
+            log.info("bad request", extra={"fields": {"error": message or str(exc), "remote": request.remote or ""}})
+        if request.writer is not None and cast(Any, request.writer).output_size > 0:
+            raise ConnectionError("the response has begun")
+        code, text = ("InternalError", "We encountered an internal error. Please try again.")
+        if status < 500:
+            code, text = ("BadRequest", "An error occurred when parsing the HTTP request.")
+        response = error_response(status, code, text)
+        response.force_close()
+        return response
+
+    def sweep(self, now: float, timeouts: Timeouts) -> None:
+        """Judge the connection at `now` (the loop's time) and cut it off when it is late."""
+        transport = self.transport
+        if transport is None:
+            return
+        request = self._current_request
+        if request is None and not self._messages and not self._request_in_progress:
+            self._sweep_waiting(now, timeouts)
+        else:
+            self.idle_since = None
+        if request is not None:
+            self._sweep_body(now, timeouts, request)
+        self._sweep_sending(now, timeouts, transport, request)
+
+    def _sweep_waiting(self, now: float, timeouts: Timeouts) -> None:
+        if self._request_count == 0:
+            since: float | None = self.made_at
+        else:
+            since = self.header_since
+        if since is not None:
+            if now - since > timeouts.headers:
+                self._refuse_slow_headers()
+        elif self.idle_since is None or self.seen_requests != self._request_count:
+            self.seen_requests, self.idle_since = self._request_count, now
+        elif now - self.idle_since > timeouts.idle:
+            self.force_close()
+
+    def _refuse_slow_headers(self) -> None:
+        log.info("slow headers", extra={"fields": {"remote": str(self.peername), "received": self.received}})
+        if self.received and self.transport is not None:
+            self.transport.write(_REQUEST_TIMEOUT)
+        self.force_close()
+
+    def _sweep_body(self, now: float, timeouts: Timeouts, request: web.BaseRequest) -> None:
+        content = request.content
+        if content.is_eof() or content._waiter is None:
+            self.body_since = None  # nobody waits for the client
+            return
+        if self.body_since is None:
+            self.body_since, self.body_mark = now, self.received
+            return
+        waited = now - self.body_since
+        if waited < timeouts.body:
+            return
+        if self.received - self.body_mark < timeouts.rate * waited:
+            log.info("slow body", extra={"fields": {"remote": str(self.peername)}})
+            content.set_exception(BodyTimeout("the client sent its body too slowly"))
+            self.close()
+        self.body_since, self.body_mark = now, self.received
+
+    def _sweep_sending(
+        self, now: float, timeouts: Timeouts, transport: asyncio.Transport, request: web.BaseRequest | None
+    ) -> None:
+        pending = transport.get_write_buffer_size()
+        if not pending:
+            self.send_since = None
+            return
+        queued = cast(Any, request.writer).output_size if request is not None else 0
+        left = queued - pending  # a measure of what left the socket; only its change means anything
+        if self.send_since is None or left != self.send_mark:
+            self.send_since, self.send_mark = now, left
+        elif now - self.send_since > timeouts.body:
+            log.info("slow reader", extra={"fields": {"remote": str(self.peername)}})
+            transport.abort()
+
+
+class ConnectionServer(web.Server):
+    """aiohttp's low-level server making our connections; `limit` of them at once, the rest are told to slow down."""
+
+    def __init__(self, handler: Any, *, limit: int, **options: Any) -> None:
+        super().__init__(handler, **options)
+        self.limit = limit
+        self.refused = 0
+
+    def __call__(self) -> RequestHandler:
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if self.limit and len(self._connections) > self.limit:
+            self.refused += 1
+            transport.write(_SLOW_DOWN)
+            handler.force_close()
+
+    def under_way(self) -> int:
+        """Connections with a request being handled."""
+        return sum(1 for one in self._connections if one._request_in_progress or one._messages)
+
+    async def watch(self, timeouts: Timeouts) -> None:
+        """Sweep until cancelled."""
+        step = max(0.02, min(1.0, min(timeouts.headers, timeouts.idle, timeouts.body) / 8))
+        while True:
+            await asyncio.sleep(step)
+            now = self._loop.time()
+            for connection in self.connections:
+                try:
+                    cast(Connection, connection).sweep(now, timeouts)
+                except Exception:
+                    # One broken connection must not take the timeouts from all others.
+                    log.exception("connection swept badly")
+                    connection.force_close()
+
+
+def error_body(code: str, message: str, request_id: str = "") -> bytes:
+    """An error document in S3's form, for refusals that come before any protocol; arguments need no escaping."""
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message>'
+        f"<RequestId>{request_id}</RequestId></Error>"
+    ).encode()
+
+
+def error_response(status: int, code: str, message: str) -> web.Response:
+    """The whole answer with `error_body`."""
+    return web.Response(
+        status=status, body=error_body(code, message), headers={"Server": "Atoll", "Content-Type": "application/xml"}
+    )
+
+
+_SLOW_DOWN_BODY = error_body("SlowDown", "Please reduce your request rate.")
+_SLOW_DOWN = (
+    b"HTTP/1.1 503 Slow Down\r\nConnection: close\r\nContent-Type: application/xml\r\nContent-Length: "
+    + str(len(_SLOW_DOWN_BODY)).encode()
+    + b"\r\n\r\n"
+    + _SLOW_DOWN_BODY
+)

@@ -1,0 +1,176 @@
+"""The HTTP server: listener, timeouts, limits, TLS, our own pages below `/-/`, and the drain at the end.
+
+The handler given here (the S3 edge) sees every request whose path is not below `/-/`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from aiohttp import web
+
+from core.errors import StartRefused
+from core.http.connection import Connection, ConnectionServer, error_response
+from core.http.limits import TokenBucket
+from core.http.tls import Certificate
+from core.metrics import Metrics, Sample
+from gateway.server_pages import Pages
+from gateway.server_settings import HttpSettings, LimitSettings, TlsSettings
+
+log = logging.getLogger("atoll.server")
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+_BACKLOG = 1024
+_READ_BUFFER = 1 << 20  # a stripe: what may wait in memory for a slow pipeline, per connection
+
+
+class Server:
+    """One listening server. `start`, then `drain` once; both on the same event loop.
+
+    `ready` tells whether the rooms behind can serve (empty string) or why not.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        http: HttpSettings,
+        limits: LimitSettings,
+        tls: TlsSettings,
+        metrics: Metrics,
+        ready: Callable[[], str],
+    ) -> None:
+        self._handler = handler
+        self._http, self._limits, self._tls = http, limits, tls
+        self._pages = Pages(metrics, self._not_ready)
+        self._ready = ready
+        self._draining = False
+        self._hurry = asyncio.Event()
+        self._under_way = 0
+        self._refused = 0
+        self._server: ConnectionServer | None = None
+        self._listener: asyncio.Server | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._certificate: Certificate | None = None
+        metrics.source("atoll_connections", "Open client connections", kind="gauge", read=self._connections)
+        metrics.source("atoll_requests_under_way", "Requests being handled", kind="gauge", read=self._load_sample)
+        metrics.source("atoll_requests_refused", "Requests and connections told to slow down", read=self._refusals)
+
+    def load(self) -> int:
+        """Requests being handled now; paces background work."""
+        return self._under_way
+
+    async def start(self, host: str, port: int) -> tuple[str, int]:
+        """Listen; the address in use (the port that was taken for port 0). Raises StartRefused or ConfigError."""
+        context = None
+        if self._tls.certificate is not None and self._tls.key is not None:
+            self._certificate = Certificate(self._tls.certificate, self._tls.key)
+            context = self._certificate.context
+            self._tasks.append(asyncio.create_task(self._certificate.watch(self._tls.reload_interval)))
+        http = self._http
+        self._server = ConnectionServer(
+            self._dispatch,
+            limit=self._limits.max_connections,
+            access_log=None,
+            auto_decompress=False,
+            max_line_size=http.max_line,
+            max_field_size=http.max_header,
+            max_headers=http.max_headers,
+            lingering_time=2.0,
+            read_bufsize=_READ_BUFFER,
+        )
+        loop = asyncio.get_running_loop()
+        try:
+            self._listener = await loop.create_server(
+                self._server, host, port, ssl=context, backlog=_BACKLOG, reuse_address=True
+            )
+        except OSError as error:
+            raise StartRefused(f"cannot listen on {host}:{port}: {_reason(error)}") from error
+        self._tasks.append(asyncio.create_task(self._server.watch(http.timeouts())))
+        name = self._listener.sockets[0].getsockname()
+        return name[0], name[1]
+
+    def reload_certificate(self) -> None:
+        """Take new certificate files into service (SIGHUP)."""
+        if self._certificate is not None:
+            self._certificate.reload()
+
+    def hurry(self) -> None:
+        """End a drain now, whatever is under way."""
+        self._hurry.set()
+
+    async def drain(self) -> None:
+        """Answer `not ready`, take no new connections, finish what is under way within the time limit, close."""
+        self._draining = True
+        deadline = asyncio.get_running_loop().time() + self._http.drain_delay + self._http.drain_timeout
+        if self._http.drain_delay:
+            await self._wait_hurry(self._http.drain_delay)
+        if self._listener is not None:
+            self._listener.close()
+        if self._server is not None:
+            self._server.pre_shutdown()
+            while self._server.under_way() and asyncio.get_running_loop().time() < deadline:
+                if await self._wait_hurry(0.02):
+                    break
+            if cut := self._server.under_way():
+                log.warning("requests cut off by the end of the drain", extra={"fields": {"requests": cut}})
+            await self._server.shutdown(timeout=0.1)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _wait_hurry(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), seconds)
+        return self._hurry.is_set()
+
+    async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.raw_path.startswith("/-/"):
+            return await self._pages.handle(request)
+        if self._under_way >= self._limits.max_requests > 0 or not self._within_rate(request):
+            self._refused += 1
+            return error_response(503, "SlowDown", "Please reduce your request rate.")
+        self._under_way += 1
+        try:
+            return await self._handler(request)
+        finally:
+            self._under_way -= 1
+
+    def _within_rate(self, request: web.BaseRequest) -> bool:
+        rate = self._limits.connection_rate
+        if not rate:
+            return True
+        connection = cast(Connection, request.protocol)
+        now = asyncio.get_running_loop().time()
+        if connection.bucket is None:
+            connection.bucket = TokenBucket(rate, max(1.0, rate), now)
+        return connection.bucket.take(now)
+
+    def _not_ready(self) -> str:
+        return "draining" if self._draining else self._ready()
+
+    def _connections(self) -> list[Sample]:
+        return [({}, len(self._server.connections) if self._server else 0)]
+
+    def _load_sample(self) -> list[Sample]:
+        return [({}, self._under_way)]
+
+    def _refusals(self) -> list[Sample]:
+        connections = self._server.refused if self._server else 0
+        return [({"what": "request"}, self._refused), ({"what": "connection"}, connections)]
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "the address is in use"
+    if isinstance(error, socket.gaierror):
+        return "the host name is unknown"
+    return os.strerror(error.errno) if error.errno else str(error)

@@ -1,0 +1,111 @@
+"""Every setting of the program: names, kinds, defaults. See the table in the README."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from core.config import Layer, Secret, Size, environment_layer, file_layer, load
+from gateway.server_settings import HttpSettings, LimitSettings, TlsSettings
+
+PREFIX = "ATOLL_"
+CONFIG_VARIABLE = "ATOLL_CONFIG"
+DEFAULT_FILE = Path("atoll.toml")
+
+_ACCESS_KEY = re.compile(r"[A-Za-z0-9_\-]{3,128}\Z")
+_CANONICAL_ID = re.compile(r"[0-9a-f]{64}\Z")
+
+
+@dataclass(frozen=True)
+class UserSettings:
+    """A user written in the file. `id` is the canonical id: 64 hex digits, derived from the name when empty."""
+
+    name: str
+    access_key_id: str
+    secret_access_key: Secret
+    id: str = ""
+    email: str = ""
+
+    def __post_init__(self) -> None:
+        if not _ACCESS_KEY.match(self.access_key_id):
+            raise ValueError("access_key_id must be 3 to 128 letters, digits, - or _")
+        if len(self.secret_access_key.reveal()) < 8:
+            raise ValueError("secret_access_key must have at least 8 characters")
+        if self.id and not _CANONICAL_ID.match(self.id):
+            raise ValueError("id must be 64 lower-case hex digits")
+
+
+@dataclass(frozen=True)
+class LogSettings:
+    level: str = "info"
+    access: bool = False
+    plain: bool = False
+
+    def __post_init__(self) -> None:
+        if self.level not in ("debug", "info", "warning", "error"):
+            raise ValueError("log.level must be debug, info, warning or error")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings."""
+
+    data: Path = Path("data")
+    listen: str = "127.0.0.1:9000"
+    access_key_id: str = ""
+    secret_access_key: Secret = field(default_factory=lambda: Secret(""))
+    region: str = "us-east-1"
+    domains: tuple[str, ...] = ("localhost",)
+    root_key_file: Path | None = None
+    free_space_floor: Size = 1 << 30
+    trusted_proxies: tuple[str, ...] = ()
+    tls: TlsSettings = field(default_factory=TlsSettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    users: tuple[UserSettings, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.address()
+        for network in self.trusted_proxies:
+            ipaddress.ip_network(network, strict=False)
+        if bool(self.access_key_id) != bool(self.secret_access_key):
+            raise ValueError("access_key_id and secret_access_key belong together")
+        if self.access_key_id and not _ACCESS_KEY.match(self.access_key_id):
+            raise ValueError("access_key_id must be 3 to 128 letters, digits, - or _")
+        if self.access_key_id and len(self.secret_access_key.reveal()) < 8:
+            raise ValueError("secret_access_key must have at least 8 characters")
+        for what in ("name", "access_key_id", "id", "email"):
+            values = [value for user in self.users if (value := getattr(user, what))]
+            if what == "access_key_id":
+                values.append(self.access_key_id)
+            if twice := next((value for value in values if values.count(value) > 1), ""):
+                raise ValueError(f"two users have the {what} {twice}")
+
+    def address(self) -> tuple[str, int]:
+        """Host and port to listen on; port 0 takes a free one."""
+        host, colon, port = self.listen.rpartition(":")
+        if not colon or not port.isdecimal() or int(port) > 65535:
+            raise ValueError("listen must be HOST:PORT")
+        return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104 - the user wrote ":PORT"
+
+
+def load_settings(
+    environ: Mapping[str, str], *, config: Path | None = None, flags: Mapping[str, Any] | None = None
+) -> Settings:
+    """Settings of the file (`config`, else ATOLL_CONFIG, else ./atoll.toml if there is one), environment and flags,
+    in rising precedence. Raises ConfigError."""
+    layers: list[Layer] = []
+    if config is None and environ.get(CONFIG_VARIABLE):
+        config = Path(environ[CONFIG_VARIABLE])
+    if config is None and DEFAULT_FILE.exists():
+        config = DEFAULT_FILE
+    if config is not None:
+        layers.append(file_layer(config))
+    layers.append(environment_layer(Settings, environ, PREFIX, ignore=(CONFIG_VARIABLE,)))
+    layers.append(Layer("flags", flags or {}))
+    return load(Settings, layers)
