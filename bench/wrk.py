@@ -12,7 +12,8 @@ from pathlib import Path
 from bench.signing import Endpoint
 
 SCRIPT = """
-local heads, body, limit, at = {}, "", %(limit)d, 0
+-- wrk asks for one request that it never sends, and a stop drops what is under way: hence -1 and the surplus.
+local heads, body, limit, at = {}, "", %(limit)d, -1
 function init(args)
   local file = assert(io.open("%(heads)s", "rb"))
   for size in function() return file:read(8) end do heads[#heads + 1] = file:read(tonumber(size)) end
@@ -20,7 +21,7 @@ function init(args)
   if "%(body)s" ~= "" then file = assert(io.open("%(body)s", "rb")); body = file:read("*a"); file:close() end
 end
 function request()
-  if limit > 0 and at >= limit then wrk.thread:stop() end
+  if limit > 0 and at >= limit + %(surplus)d then wrk.thread:stop() end
   at = at + 1
   return heads[(at - 1) %% #heads + 1] .. body
 end
@@ -57,7 +58,7 @@ def run(
     seconds: int = 8,
     limit: int = 0,
 ) -> Load:
-    """Send `heads` (each with `body` behind it) round and round for `seconds`, or each once when `limit` says so.
+    """Send `heads` (each with `body` behind it) round and round for `seconds`, or each of the first `limit` at least once.
 
     Raises LoadFailed if any answer was not 2xx or any connection broke.
     """
@@ -68,7 +69,13 @@ def run(
     (folder / "body").write_bytes(body)
     script = folder / "load.lua"
     script.write_text(
-        SCRIPT % {"limit": limit, "heads": folder / "heads", "body": folder / "body" if body else ""}
+        SCRIPT
+        % {
+            "limit": limit,
+            "surplus": 2 * connections,
+            "heads": folder / "heads",
+            "body": folder / "body" if body else "",
+        }
     )
     done = subprocess.run(
         [

@@ -79,7 +79,9 @@ def test_boto3(scheme: str, request: pytest.FixtureRequest, large_file: Path, tm
 def test_versions_of_the_clients_are_recorded(run: Run) -> None:
     """The table in the documentation names the versions that were run."""
     documented = (Path(__file__).resolve().parents[2] / "docs" / "compatibility.md").read_text()
-    pins = [line for path in (Path(__file__).parent / "requirements").glob("*.txt") for line in path.read_text().split()]
+    pins = [
+        line for path in (Path(__file__).parent / "requirements").glob("*.txt") for line in path.read_text().split()
+    ]
     package = json.loads((Path(__file__).parent / "js" / "package.json").read_text())
     pins += [f"{name}=={version}" for name, version in package["dependencies"].items()]
     missing = [pin for pin in pins if pin.replace("==", " ") not in documented]

@@ -23,7 +23,9 @@ ds.write_dataset(table, f"{bucket}/set", filesystem=store, format="parquet", par
 back = ds.dataset(f"{bucket}/set", filesystem=store, format="parquet", partitioning=["part"]).to_table()
 assert sorted(back["value"].to_pylist()) == list(range(10_000))
 store.copy_file(f"{bucket}/dir/small", f"{bucket}/dir/copy")
-names = {info.base_name for info in store.get_file_info(fs.FileSelector(f"{bucket}/dir")) if info.type == fs.FileType.File}
+names = {
+    info.base_name for info in store.get_file_info(fs.FileSelector(f"{bucket}/dir")) if info.type == fs.FileType.File
+}
 assert names == {"small", "large", "empty", "copy"}, names
 store.delete_dir_contents(bucket, missing_dir_ok=True)
 assert store.get_file_info(fs.FileSelector(bucket, recursive=True)) == []

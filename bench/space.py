@@ -1,0 +1,60 @@
+"""How many blocks 10,000 objects of 10 KiB take on the nodes and in the catalog, after idle compaction.
+
+The physical limit of 4+2 is 1.5 × plus the footers; the floor for this figure is 1.7 ×.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from bench import measures, wrk
+from bench.servers import Atoll
+from bench.signing import RequestSigner
+
+COUNT = 10_000
+
+
+def allocated(folder: Path) -> int:
+    """Bytes of the blocks that the file system gave to everything below `folder`."""
+    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
+
+
+def measure(folder: Path, connections: int) -> float:
+    server = Atoll(folder)
+    server.start()
+    try:
+        measures.make_bucket(server.endpoint)
+        empty = allocated(server.server.data)
+        signer = RequestSigner(server.endpoint)
+        heads = [
+            signer.head("PUT", f"{measures.BUCKET}/{number:05d}", length=len(measures.SMALL)) for number in range(COUNT)
+        ]
+        wrk.run(
+            server.endpoint, folder / "load", heads,
+            body=measures.SMALL, connections=connections, seconds=240, limit=COUNT,
+        )  # fmt: skip
+        for worker in ("compaction", "collection"):
+            done = server.server.command("worker", "run", worker, timeout=300)
+            if done.returncode:
+                raise RuntimeError(done.stdout + done.stderr)
+        return (allocated(server.server.data) - empty) / (COUNT * len(measures.SMALL))
+    finally:
+        server.stop()
+
+
+def main() -> None:
+    base = Path(__file__).resolve().parents[1] / "data"
+    base.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="space-", dir=base))
+    try:
+        for connections in (16, 1):
+            ratio = measure(folder / str(connections), connections)
+            print(f"10,000 × 10 KiB by {connections:2} clients: {ratio:.3f} × their size (4+2 alone: 1.5)", flush=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
