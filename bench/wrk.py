@@ -18,7 +18,11 @@ function init(args)
   local file = assert(io.open("%(heads)s", "rb"))
   for size in function() return file:read(8) end do heads[#heads + 1] = file:read(tonumber(size)) end
   file:close()
-  if "%(body)s" ~= "" then file = assert(io.open("%(body)s", "rb")); body = file:read("*a"); file:close() end
+  if "%(body)s" ~= "" then
+    file = assert(io.open("%(body)s", "rb"))
+    body = file:read("*a")
+    file:close()
+  end
 end
 function request()
   if limit > 0 and at >= limit + %(surplus)d then wrk.thread:stop() end

@@ -23,7 +23,7 @@ import boto3
 from botocore.config import Config
 
 ROOT_KEY_ID = "AKIATESTROOT00000001"
-ROOT_SECRET = "test/secret/of/the/root/user/0000000001"  # noqa: S105 - a key of throw-away servers
+ROOT_SECRET = "test/secret/of/the/root/user/0000000001"
 READY = re.compile(r"ready (https?)://([^\s:]+):(\d+)")
 REGION = "us-east-1"
 
