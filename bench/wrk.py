@@ -62,7 +62,7 @@ def run(
     seconds: int = 8,
     limit: int = 0,
 ) -> Load:
-    """Send `heads` (each with `body` behind it) round and round for `seconds`, or each of the first `limit` at least once.
+    """Send `heads` (each with `body` behind it) round and round for `seconds`, or until `limit` of them were answered.
 
     Raises LoadFailed if any answer was not 2xx or any connection broke.
     """

@@ -1,0 +1,65 @@
+"""A checker of histories: is there one order of the operations on a key that explains every answer?
+
+Wing and Gong's search with Lowe's memoisation, as Porcupine does it. An operation is an interval and a function over
+the key's state; one whose answer never came (the process died) may have happened at any time after it began, or never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+
+State = Hashable
+#: Given the state before, the state after, or None where this operation can't have been answered so in that state.
+Step = Callable[[State], "Applied | None"]
+
+NEVER = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    state: State
+
+
+@dataclass(slots=True)
+class Operation:
+    """One call as its client saw it. `end` is NEVER when no answer came."""
+
+    name: str
+    start: float
+    step: Step
+    end: float = NEVER
+    optional: bool = field(default=False)  # no answer: it may not have happened at all
+
+
+def check(operations: Sequence[Operation], initial: State) -> str | None:
+    """None when the history is linearizable, else a description of where the search got stuck."""
+    ordered = sorted(operations, key=lambda operation: operation.start)
+    count = len(ordered)
+    required = sum(1 << index for index, operation in enumerate(ordered) if not operation.optional)
+    seen: set[tuple[int, State]] = set()
+    stack: list[tuple[int, State]] = [(0, initial)]
+    best = (0, initial)
+    while stack:
+        done, state = stack.pop()
+        if done & required == required:
+            return None
+        if (done, state) in seen:
+            continue
+        seen.add((done, state))
+        if (done & required).bit_count() > (best[0] & required).bit_count():
+            best = (done, state)
+        # Whoever is placed next must have begun before the earliest end among those still to be placed.
+        horizon = min(ordered[i].end for i in range(count) if not done >> i & 1)
+        for index in range(count):
+            operation = ordered[index]
+            if done >> index & 1:
+                continue
+            if operation.start > horizon:
+                break
+            applied = operation.step(state)
+            if applied is not None:
+                stack.append((done | 1 << index, applied.state))
+    stuck = [operation for index, operation in enumerate(ordered) if not best[0] >> index & 1]
+    shown = "\n".join(f"  {one.start:.6f}..{one.end:.6f} {one.name}" for one in stuck[:12])
+    return f"no order explains the answers; in state {best[1]!r} none of these fits:\n{shown}"
