@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from accounts.types import User
 from core.access import Authorizer, Principal
 from core.buffers import Buffer, Source
 from core.clock import Clock
@@ -120,15 +121,6 @@ BucketCheck = Callable[[S3Request, str], Awaitable[object]]
 #: Called once per request when its answer was written: operation name ("" when none was found), HTTP status, S3 error
 #: code ("" for success), bytes received, bytes sent, seconds.
 RequestObserver = Callable[[str, int, str, int, int, float], None]
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """Who a canonical id is."""
-
-    id: str
-    name: str
-    email: str = ""
 
 
 class KeyDirectory(Protocol):

@@ -1,0 +1,132 @@
+"""Users and access keys in memory, asked on every request and fed by the catalog's change feed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable, Sequence
+
+from accounts.errors import UserExists
+from accounts.layout import USER, USERS, user_key
+from accounts.types import SecretWrapper, User, check_user
+from accounts.users import open_user, scan_users
+from catalog.errors import FeedTrimmed
+from catalog.interface import Catalog, Reader
+from core.access import Principal
+
+logger = logging.getLogger("atoll.accounts")
+
+_RETRY_SECONDS = 0.5
+
+
+class Directory:
+    """Answers who owns an access key, a canonical id or an e-mail address, without waiting.
+
+    `declared` users (configuration, root) win over stored ones that claim the same key or id. `start` loads the
+    stored ones and follows the feed until `close`. Raises UserExists when two declared users clash.
+    """
+
+    def __init__(self, catalog: Catalog, wrapper: SecretWrapper, declared: Sequence[User] = ()) -> None:
+        self._catalog = catalog
+        self._wrapper = wrapper
+        self._declared = tuple(declared)
+        self._stored: dict[str, User] = {}
+        self._keys: dict[str, tuple[Principal, str]] = {}
+        self._ids: dict[str, User] = {}
+        self._emails: dict[str, User] = {}
+        self._follower: asyncio.Task[None] | None = None
+        _refuse_clashes(self._declared)
+        self._index()
+
+    async def start(self) -> None:
+        """Load every stored user, then follow changes in a task of our own."""
+        sequence = await self._load()
+        self._follower = asyncio.create_task(self._follow(sequence), name="accounts-directory")
+
+    async def close(self) -> None:
+        if self._follower is not None:
+            self._follower.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._follower
+            self._follower = None
+
+    def lookup(self, access_key_id: str) -> tuple[Principal, str] | None:
+        """The key's principal and secret; None for an unknown or revoked key."""
+        return self._keys.get(access_key_id)
+
+    def by_id(self, canonical_id: str) -> User | None:
+        return self._ids.get(canonical_id)
+
+    def by_email(self, email: str) -> User | None:
+        return self._emails.get(email.casefold())
+
+    def users(self) -> list[User]:
+        """Declared users first, then stored ones by name."""
+        return [*self._declared, *(self._stored[name] for name in sorted(self._stored))]
+
+    async def _load(self) -> int:
+        # The sequence is taken first: what commits in between is seen twice, never missed.
+        sequence = await self._catalog.sequence()
+        records = await self._catalog.read(scan_users)
+        self._stored = {record.name: open_user(record, self._wrapper) for record in records}
+        self._index()
+        return sequence
+
+    async def _follow(self, sequence: int) -> None:
+        while True:
+            try:
+                await self._catalog.wait_changes(sequence)
+                sequence = await self._apply(sequence)
+            except FeedTrimmed:
+                sequence = await self._load()
+            except Exception:  # a feed that fails once must not end revocation for good
+                logger.exception("the change feed of users could not be followed; trying again")
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _apply(self, after: int) -> int:
+        names: set[str] = set()
+        while changes := await self._catalog.changes(after):
+            names.update(
+                bytes(key)[len(USERS) :].decode() for change in changes for key in change.keys if key.startswith(USERS)
+            )
+            after = changes[-1].sequence
+        if names:
+            await self._refresh(sorted(names))
+        return after
+
+    async def _refresh(self, names: Sequence[str]) -> None:
+        async def fetch(reader: Reader) -> list[bytes | None]:
+            return await reader.get_many([user_key(name) for name in names])
+
+        for name, value in zip(names, await self._catalog.read(fetch), strict=True):
+            if value is None:
+                self._stored.pop(name, None)
+            else:
+                self._stored[name] = open_user(USER.decode(value), self._wrapper)
+        self._index()
+
+    def _index(self) -> None:
+        keys: dict[str, tuple[Principal, str]] = {}
+        ids: dict[str, User] = {}
+        emails: dict[str, User] = {}
+        for user in (*self._declared, *self._stored.values()):
+            # The first one wins, so a stored user can't take over what the configuration declares.
+            if ids.setdefault(user.id, user) is not user:
+                continue
+            if user.email:
+                emails.setdefault(user.email.casefold(), user)
+            for key in user.keys:
+                keys.setdefault(key.id, (Principal(user.kind, user.id, user.name, key.id), key.secret))
+        self._keys, self._ids, self._emails = keys, ids, emails
+
+
+def _refuse_clashes(users: Iterable[User]) -> None:
+    seen: dict[tuple[str, str], str] = {}
+    for user in users:
+        check_user(user)
+        claims = [("name", user.name), ("id", user.id), *(("access key", key.id) for key in user.keys)]
+        for claim in claims:
+            if claim in seen:
+                raise UserExists(*claim)
+            seen[claim] = user.name

@@ -1,0 +1,48 @@
+"""What accounts refuse.
+
+AccountError
+├── InvalidUser(field)     a name, id, e-mail address or key of a form that is not accepted
+├── UserExists(what)       the name, id, e-mail address or access key is taken
+├── NoSuchUser
+├── NoSuchAccessKey
+└── DeclaredUser           the user is written in the configuration and can't be changed here
+"""
+
+from __future__ import annotations
+
+from core.errors import AtollError
+
+
+class AccountError(AtollError):
+    """Base of what accounts refuse."""
+
+
+class InvalidUser(AccountError):
+    """`field` names what is malformed; the value itself may be a secret and is never in the text."""
+
+    def __init__(self, field: str, rule: str) -> None:
+        super().__init__(f"the user's {field} is not valid: {rule}")
+        self.field = field
+
+
+class UserExists(AccountError):
+    """`field` tells which of the user's properties another user has."""
+
+    def __init__(self, field: str, value: str) -> None:
+        super().__init__(f"another user has the {field} {value!r}")
+        self.field = field
+
+
+class NoSuchUser(AccountError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no user {name!r}")
+
+
+class NoSuchAccessKey(AccountError):
+    def __init__(self, access_key_id: str) -> None:
+        super().__init__(f"there is no access key {access_key_id!r}")
+
+
+class DeclaredUser(AccountError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the user {name!r} is declared in the configuration; change it there")
