@@ -48,12 +48,11 @@ class LiberasurecodeCodec(Codec):
         headers = self._headers(scheme, length)
         fragments = [headers[index] + bytes(have[index]) for index in used]
         try:
-            # One at a time: liberasurecode wants every index that is not given to be named as missing otherwise.
-            for index in wanted:
-                made = self._driver(scheme).reconstruct(fragments, [index])
-                memoryview(want[index]).cast("B")[:] = memoryview(made[0])[_HEADER:]
+            made = self._driver(scheme).reconstruct(fragments, list(wanted))
         except ECDriverError as error:
             raise CodecError(f"liberasurecode: {error}") from error
+        for index, fragment in zip(wanted, made, strict=True):
+            memoryview(want[index]).cast("B")[:] = memoryview(fragment)[_HEADER:]
 
     def _fragments(self, scheme: Scheme, data: bytes, length: int) -> list[bytes]:
         try:
