@@ -19,8 +19,9 @@ MAX_NAME = 128
 class PieceSource(Protocol):
     """The bytes of one piece on their way in.
 
-    Iterated once, in order. `digest` is valid only after the iterator is exhausted: hashing runs beside the transfer,
-    so a backend that wants the hash (to check what it stored, to sign a receipt) sends it after the stream.
+    Iterated once, in order. A yielded buffer stays valid and unchanged until `put` ends: a backend may gather several
+    into one write, or send one late. `digest` is valid only after the iterator is exhausted: hashing runs beside the
+    transfer, so a backend that wants the hash (to check what it stored, to sign a receipt) sends it after the stream.
     """
 
     def __aiter__(self) -> AsyncIterator[Buffer]: ...
@@ -91,7 +92,7 @@ class Backend(Protocol):
     async def stat(self, locator: bytes) -> Entry: ...
 
     def list(self, prefix: str = "") -> AsyncIterator[Entry]:
-        """Every complete piece whose name starts with `prefix`, in any order; concurrent changes may or may not show."""
+        """Every complete piece whose name starts with `prefix`, in any order; concurrent changes may show or not."""
         ...
 
     async def capacity(self) -> Capacity: ...

@@ -1,0 +1,348 @@
+"""`DiskBackend`: the interface over the folder, on the event loop's side."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from backends.disk.descriptors import PieceFile, PieceFiles
+from backends.disk.incoming import Incoming, WriteGate, folder_of, path_of
+from backends.disk.marker import PIECES, NodeMarker
+from backends.disk.place import Place
+from backends.disk.space import Space
+from backends.disk.system import list_folder, read_all, translate
+from backends.errors import NotFound, PermanentError
+from backends.interface import Capacity, Entry, PieceSource, Properties
+from core.buffers import Buffer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DEFAULT_FLOOR = 1 << 30
+
+_GROUP = 1 << 20  # bytes gathered before a thread is asked to write them
+_INLINE = 1 << 20  # longer reads are copied in a thread even from the page cache
+_CHECK_SECONDS = 0.1  # how old the last proof of identity may be for a read
+_RECHECK_SECONDS = 1.0  # how long an open file is trusted to be what its name leads to
+_OWN_THREADS = 4
+_NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{32}")
+
+
+class DiskBackend:
+    """Pieces as files in the folder `path`, which `initialise` has marked as the node `marker`.
+
+    `key` verifies the marker's signature. `pool` runs what may wait for the disk; share one among the folders of one
+    device (a device that hangs starves all who share its threads); without it the backend has four threads of its own.
+    `floor` bytes of the file system stay free. At most `open_files` descriptors are kept for reads.
+
+    The locator is the name. `open` may be called again at any time: it probes the folder and, when that has gone and
+    come back (remounted, restored from a copy), adopts it again; until then every call raises WrongIdentity. After a
+    failed fsync all writes raise PermanentError until `close` and `open`, reads go on. Names are those of
+    `core.ids.new_piece_name`; any other is a PermanentError before the file system sees it.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        marker: NodeMarker,
+        key: bytes,
+        pool: Executor | None = None,
+        floor: int = DEFAULT_FLOOR,
+        open_files: int = 64,
+    ) -> None:
+        self._path = Path(path).absolute()
+        self._marker = marker
+        self._key = key
+        self._given_pool = pool
+        self._own_pool: ThreadPoolExecutor | None = None
+        self._place: Place | None = None
+        self._opening = asyncio.Lock()
+        self._checked = float("-inf")
+        self._gate = WriteGate()
+        self._space = Space(floor)
+        self._files = PieceFiles(open_files)
+        self._jobs: set[Future[object]] = set()
+        self._undoing: dict[str, asyncio.Task[None]] = {}
+        self._nowait = hasattr(os, "RWF_NOWAIT")
+
+    async def open(self) -> None:
+        async with self._opening:
+            if self._given_pool is None and self._own_pool is None:
+                self._own_pool = ThreadPoolExecutor(_OWN_THREADS, thread_name_prefix="atoll-disk")
+            self._gate.check()
+            if self._place is not None:
+                try:
+                    self._place.check()
+                except PermanentError:
+                    self._files.clear()
+                else:
+                    return
+            place = await self._run(Place.open, self._path, self._marker, self._key)
+            await self._run(self._space.read, place.root)
+            self._place = place
+
+    async def close(self) -> None:
+        async with self._opening:
+            self._place = None
+            self._files.clear()
+            while self._undoing:
+                await asyncio.wait(self._undoing.values())
+            await asyncio.gather(*map(asyncio.wrap_future, list(self._jobs)), return_exceptions=True)
+            self._gate = WriteGate()
+            if self._own_pool is not None:
+                self._own_pool.shutdown(wait=False)
+                self._own_pool = None
+
+    def properties(self) -> Properties:
+        return Properties(kind="disk", device=self._place.device if self._place else "")
+
+    async def put(self, name: str, source: PieceSource) -> bytes:
+        """See `Backend.put`. A yielded buffer must stay unchanged until `put` ends: several go into one write."""
+        locator = name.encode()
+        place = await self._enter(self._name(locator), fresh=True)
+        self._gate.check()
+        incoming = Incoming(place, self._gate, self._space, name)
+        running: Future[None] | None = None
+        gathered: list[Buffer] = []
+        size = 0
+        try:
+            async for buffer in source:
+                if size >= _GROUP:
+                    if running is not None:
+                        await asyncio.wrap_future(running)
+                    running = self._submit(incoming.write, gathered)
+                    gathered, size = [], 0
+                gathered.append(buffer)
+                size += memoryview(buffer).nbytes
+            if running is not None:
+                await asyncio.wrap_future(running)
+            running = self._submit(incoming.finish, gathered)
+            await asyncio.wrap_future(running)
+        except asyncio.CancelledError:
+            self._undo(name, incoming, running)
+            raise
+        except BaseException:
+            await asyncio.shield(self._undo(name, incoming, running))
+            raise
+        return locator
+
+    async def get(self, locator: bytes, offset: int, length: int) -> Buffer:
+        """See `Backend.get`. What the page cache holds is read at once, without a thread."""
+        if offset < 0 or length < 0:
+            raise ValueError("a range has no negative numbers")
+        file = self._files.get(locator)
+        if file is None:
+            return await self._get_unopened(locator, offset, length)
+        now = time.monotonic()
+        place = self._here(now)
+        if now - file.checked >= _RECHECK_SECONDS:
+            if not _leads_to(place, locator, file):
+                self._files.remove(locator)
+                return await self._get_unopened(locator, offset, length)
+            file.checked = now
+        length = max(0, min(length, file.size - offset))
+        buffer = bytearray(length)
+        held = 0
+        if self._nowait and length <= _INLINE:
+            try:
+                held = os.preadv(file.descriptor, [buffer], offset, os.RWF_NOWAIT)
+            except BlockingIOError:
+                pass
+            except OSError:
+                self._nowait = False  # a file system that doesn't know the flag; a real error comes again below
+            if held == length:
+                return buffer
+        return await self._run(_read, place, file, buffer, offset, held)
+
+    async def delete(self, locator: bytes) -> None:
+        name = self._name(locator)
+        place = await self._enter(name, fresh=True)
+        self._files.remove(locator)
+        try:
+            await self._run(self._delete, place, name)
+        finally:
+            self._files.remove(locator)
+
+    async def stat(self, locator: bytes) -> Entry:
+        name = self._name(locator)
+        place = await self._enter(name, fresh=True)
+        return Entry(name, await self._run(_size, place, name))
+
+    async def list(self, prefix: str = "") -> AsyncIterator[Entry]:
+        """See `Backend.list`. Reads one fan-out folder a time; a prefix that reaches the random part reads only its."""
+        place = self._here(float("inf"))
+        if self._undoing:
+            await asyncio.wait(list(self._undoing.values()))
+        folders = await self._run(_folders, place)
+        if len(prefix) >= 19:
+            folders = [folder for folder in folders if folder == folder_of(prefix)]
+        for folder in folders:
+            for entry in await self._run(_scan, place, folder, prefix):
+                yield entry
+
+    async def capacity(self) -> Capacity:
+        place = self._here(float("inf"))
+        capacity = self._space.fresh()
+        if capacity is None:
+            capacity = await self._run(self._space.read, place.root)
+        if self._gate.failure:
+            return Capacity(capacity.total, capacity.used, 0)
+        return capacity
+
+    # -- the way in and the way to the threads
+
+    def _name(self, locator: bytes) -> str:
+        name = locator.decode("ascii", "replace")
+        if _NAME.fullmatch(name) is None:
+            raise PermanentError(f"not a piece name: {name[:80]!r}")
+        return name
+
+    def _here(self, now: float) -> Place:
+        """The open place, if it is still there; a proof younger than `_CHECK_SECONDS` at `now` is enough."""
+        place = self._place
+        if place is None:
+            raise PermanentError(f"{self._path} is not open")
+        if now - self._checked >= _CHECK_SECONDS:
+            place.check()
+            self._checked = time.monotonic()
+        return place
+
+    async def _enter(self, name: str, *, fresh: bool) -> Place:
+        place = self._here(float("inf") if fresh else time.monotonic())
+        while (undo := self._undoing.get(name)) is not None:
+            await asyncio.wait([undo])
+        return place
+
+    def _submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        pool = self._given_pool or self._own_pool
+        if pool is None:
+            raise PermanentError(f"{self._path} is not open")
+        job = pool.submit(function, *args, **kwargs)
+        self._jobs.add(job)  # type: ignore[arg-type]  # a set of futures of anything
+        job.add_done_callback(self._jobs.discard)
+        return job
+
+    async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.wrap_future(self._submit(function, *args, **kwargs))
+
+    def _undo(self, name: str, incoming: Incoming, running: Future[None] | None) -> asyncio.Task[None]:
+        """Take back an unfinished put. Until that is done, other calls that name the piece wait for it."""
+        incoming.abandon()
+        task = asyncio.get_running_loop().create_task(self._discard(incoming, running))
+        self._undoing[name] = task
+        task.add_done_callback(lambda task: self._undoing.pop(name, None))
+        return task
+
+    async def _discard(self, incoming: Incoming, running: Future[None] | None) -> None:
+        if running is not None:
+            await asyncio.gather(asyncio.wrap_future(running), return_exceptions=True)
+        try:
+            await self._run(incoming.discard)
+        except PermanentError:
+            # The folder has gone or is read-only: what is left in it goes when it is opened again.
+            return
+
+    # -- in threads
+
+    async def _get_unopened(self, locator: bytes, offset: int, length: int) -> Buffer:
+        name = self._name(locator)
+        place = await self._enter(name, fresh=False)
+        removals = self._files.removals
+        file, buffer = await self._run(_open_and_read, place, name, offset, length)
+        if removals == self._files.removals:  # else it may have been deleted while we opened it
+            self._files.add(locator, file)
+        return buffer
+
+    def _delete(self, place: Place, name: str) -> None:
+        self._gate.check()
+        try:
+            os.unlink(path_of(name), dir_fd=place.root)
+        except FileNotFoundError:
+            place.check()
+            return
+        except OSError as error:
+            raise translate(error, f"deleting {name} from {place.path}") from error
+        try:
+            place.sync_pieces(folder_of(name))
+        except OSError as error:
+            raise self._gate.shut(error, f"fsync of a folder in {place.path}") from error
+        place.check()
+
+
+def _leads_to(place: Place, locator: bytes, file: PieceFile) -> bool:
+    """Whether the piece's name still leads to the open file. One stat of a name that the kernel has in memory."""
+    try:
+        return os.stat(path_of(locator.decode("ascii")), dir_fd=place.root).st_ino == file.inode
+    except OSError:
+        return False
+
+
+def _read(place: Place, file: PieceFile, buffer: bytearray, offset: int, held: int) -> Buffer:
+    try:
+        held = read_all(file.descriptor, buffer, offset, held)
+    except OSError as error:
+        raise translate(error, f"reading a piece from {place.path}") from error
+    if held < len(buffer):  # truncated since it was opened
+        del buffer[held:]
+    return buffer
+
+
+def _open_and_read(place: Place, name: str, offset: int, length: int) -> tuple[PieceFile, Buffer]:
+    try:
+        descriptor = os.open(path_of(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=place.root)
+    except OSError as error:
+        raise _missing(place, name, error) from error
+    file = PieceFile(descriptor, time.monotonic())
+    buffer = bytearray(max(0, min(length, file.size - offset)))
+    return file, _read(place, file, buffer, offset, 0)
+
+
+def _size(place: Place, name: str) -> int:
+    try:
+        return os.stat(path_of(name), dir_fd=place.root, follow_symlinks=False).st_size
+    except OSError as error:
+        raise _missing(place, name, error) from error
+
+
+def _missing(place: Place, name: str, error: OSError) -> Exception:
+    """*Not found* is only said of a place that is proven to be there."""
+    if isinstance(error, FileNotFoundError):
+        place.check()
+        return NotFound(f"no piece {name}")
+    return translate(error, f"opening {name} in {place.path}")
+
+
+def _folders(place: Place) -> list[str]:
+    try:
+        return sorted(list_folder(place.root, PIECES))
+    except OSError as error:
+        place.check()
+        raise translate(error, f"listing {place.path}") from error
+
+
+def _scan(place: Place, folder: str, prefix: str) -> list[Entry]:
+    found = []
+    try:
+        descriptor = os.open(f"{PIECES}/{folder}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place.root)
+        try:
+            with os.scandir(descriptor) as entries:
+                for entry in entries:
+                    if entry.name.startswith(prefix) and _NAME.fullmatch(entry.name):
+                        try:
+                            found.append(Entry(entry.name, entry.stat(follow_symlinks=False).st_size))
+                        except FileNotFoundError:
+                            continue  # deleted meanwhile
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        place.check()
+    except OSError as error:
+        raise translate(error, f"listing {place.path}") from error
+    return found

@@ -1,0 +1,167 @@
+"""The opened folder of a node: proof that it is still the same one, and its durable sub-folders.
+
+Everything here runs in worker threads, except `check`, which is one `stat` of a file that is open (never waits for
+the disk).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import threading
+from pathlib import Path
+from typing import Self
+
+from backends.disk.marker import INCOMING, MARKER, PIECES, NodeMarker, read_marker
+from backends.disk.system import list_folder, sync_folder, translate
+from backends.errors import PermanentError, WrongIdentity
+
+
+class Place:
+    """An open node folder. Its descriptors close when the last user lets go of it, so no thread meets a reused one."""
+
+    def __init__(self, path: Path, root: int, marker: int) -> None:
+        self.path = path
+        self.root = root  # descriptor that every call below is relative to
+        self._marker = marker  # descriptor that holds the lock
+        status = os.fstat(marker)
+        self._identity = (status.st_dev, status.st_ino)
+        self.device = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
+        self._marker_path = str(path / MARKER)
+        self._folders: set[str] = set()  # fan-out folders whose own names are durable
+        self._folders_lock = threading.Lock()
+        self._syncs: dict[str, _FolderSync] = {}
+        self._syncs_lock = threading.Lock()
+
+    def __del__(self) -> None:
+        os.close(self._marker)
+        os.close(self.root)
+
+    @classmethod
+    def open(cls, path: Path, expected: NodeMarker, key: bytes) -> Self:
+        """Verify the marker, take the folder's lock, clear what a crash left in `incoming/`.
+
+        Raises WrongIdentity if this isn't the expected node; PermanentError if somebody else has it open.
+        """
+        found = read_marker(path, key)
+        if found.deployment_id != expected.deployment_id:
+            raise WrongIdentity(f"{path} belongs to another deployment")
+        if found.node_id != expected.node_id:
+            raise WrongIdentity(f"{path} is node {found.node_id.hex()}, expected {expected.node_id.hex()}")
+        try:
+            root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                marker = os.open(MARKER, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
+            except OSError:
+                os.close(root)
+                raise
+        except OSError as error:
+            raise translate(error, f"opening {path}") from error
+        place = cls(path, root, marker)
+        place._lock()
+        try:
+            place._prepare()
+        except OSError as error:
+            raise translate(error, f"opening {path}") from error
+        return place
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise PermanentError(f"{self.path} is in use by another process") from error
+
+    def _prepare(self) -> None:
+        try:
+            for name in (PIECES, INCOMING):
+                try:
+                    os.mkdir(name, 0o700, dir_fd=self.root)
+                except FileExistsError:
+                    continue
+                sync_folder(self.root, ".")
+            for leftover in list_folder(self.root, INCOMING):
+                os.unlink(f"{INCOMING}/{leftover}", dir_fd=self.root)
+            folders = set(list_folder(self.root, PIECES))
+            # A folder made just before a crash may be known to the kernel alone.
+            sync_folder(self.root, PIECES)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+        else:
+            self._folders = folders
+
+    def check(self) -> None:
+        """Raise WrongIdentity unless the path still leads to the very marker that was verified."""
+        try:
+            status = os.stat(self._marker_path)
+        except OSError as error:
+            raise WrongIdentity(f"{self.path} has vanished: unmounted, moved or deleted") from error
+        if (status.st_dev, status.st_ino) != self._identity:
+            raise WrongIdentity(f"{self.path} was replaced by another folder")
+
+    def ensure_folder(self, folder: str) -> None:
+        """Make `pieces/<folder>`, durably, if it isn't there."""
+        if folder in self._folders:
+            return
+        with self._folders_lock:
+            if folder in self._folders:
+                return
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(f"{PIECES}/{folder}", 0o700, dir_fd=self.root)
+            sync_folder(self.root, PIECES)
+            self._folders.add(folder)
+
+    def sync_pieces(self, folder: str) -> None:
+        """Make every rename and unlink in `pieces/<folder>` so far durable; concurrent calls share one fsync."""
+        with self._syncs_lock:
+            sync = self._syncs.get(folder)
+            if sync is None:
+                sync = self._syncs[folder] = _FolderSync()
+            sync.users += 1
+        try:
+            sync.run(self.root, f"{PIECES}/{folder}")
+        finally:
+            with self._syncs_lock:
+                sync.users -= 1
+                if not sync.users:
+                    del self._syncs[folder]
+
+
+class _FolderSync:
+    """Group commit of one folder: an fsync serves all who asked before it began; who comes later waits for the next."""
+
+    def __init__(self) -> None:
+        self.users = 0
+        self._changed = threading.Condition()
+        self._asked = 0
+        self._served = 0
+        self._running = False
+        self._error: OSError | None = None
+
+    def run(self, root: int, path: str) -> None:
+        with self._changed:
+            self._asked += 1
+            ticket = self._asked
+            while self._served < ticket:
+                if self._error is not None:
+                    raise self._error
+                if self._running:
+                    self._changed.wait()
+                    continue
+                self._running = True
+                goal = self._asked
+                self._changed.release()
+                failure: OSError | None = None
+                try:
+                    sync_folder(root, path)
+                except OSError as error:
+                    failure = error
+                finally:
+                    self._changed.acquire()
+                    self._running = False
+                    self._error = failure
+                    if failure is None:
+                        self._served = goal
+                    self._changed.notify_all()
