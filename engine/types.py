@@ -81,6 +81,7 @@ class WriteCondition:
     etag: str = ""  # If-Match; "*" = any existing object
     size: int | None = None  # x-amz-if-match-size (deletes)
     modified_us: int | None = None  # x-amz-if-match-last-modified-time (deletes), whole seconds
+    other_than: str = ""  # If-None-Match with an ETag: refused while the object has it
 
 
 UNCONDITIONAL = WriteCondition()
