@@ -99,11 +99,11 @@ def multipart_type(algorithm: str, requested: str | None) -> ChecksumType:
     if requested is not None and requested not in ("COMPOSITE", "FULL_OBJECT"):
         raise S3Error("InvalidRequest", "Value for x-amz-checksum-type header is invalid.")
     if algorithm == "CRC64NVME":
-        default, possible = ChecksumType.FULL_OBJECT, (ChecksumType.FULL_OBJECT,)
+        default, possible = ChecksumType.FULL_OBJECT, {ChecksumType.FULL_OBJECT}
     elif algorithm in _COMBINE:
-        default, possible = ChecksumType.COMPOSITE, (ChecksumType.COMPOSITE, ChecksumType.FULL_OBJECT)
+        default, possible = ChecksumType.COMPOSITE, {ChecksumType.COMPOSITE, ChecksumType.FULL_OBJECT}
     else:
-        default, possible = ChecksumType.COMPOSITE, (ChecksumType.COMPOSITE,)
+        default, possible = ChecksumType.COMPOSITE, {ChecksumType.COMPOSITE}
     chosen = default if requested is None else ChecksumType(requested)
     if chosen not in possible:
         raise S3Error(
