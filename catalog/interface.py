@@ -10,7 +10,7 @@ ever suspending.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -53,6 +53,16 @@ class Transaction(Reader, Protocol):
 class Catalog(Protocol):
     """One catalog. All methods belong to the event loop that opened it."""
 
+    @property
+    def known_sequence(self) -> int:
+        """The newest durable sequence that this process knows of; never ahead of the truth. Pins are taken from it."""
+        ...
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether no other process can have this catalog open (embedded engines)."""
+        ...
+
     async def read(self, function: Callable[[Reader], Awaitable[T]], *, long: bool = False) -> T:
         """Run `function` on a snapshot of what is durably committed. `long` marks scans of more than a few thousand
         rows, which an embedded engine moves off the event loop."""
@@ -64,6 +74,9 @@ class Catalog(Protocol):
         It may run again after a conflict, so it must have no side effect but its return value. If it raises, nothing
         is written and the error propagates. Concurrent calls may share one durable commit. Raises
         `catalog.errors.CommitUnknown` where the outcome can't be told (a cut connection at COMMIT).
+
+        Cancellation that arrives while the commit is under way is held back until the outcome is known: then the
+        result is returned, and the cancellation is delivered at the caller's next await.
         """
         ...
 
@@ -77,6 +90,15 @@ class Catalog(Protocol):
 
     async def wait_changes(self, after: int) -> int:
         """Return the newest sequence once it is > `after`."""
+        ...
+
+    def export(self, *, after: bytes = b"") -> AsyncIterator[list[Row]]:
+        """All rows with key > `after` of one snapshot, in order, in bounded runs: for backups and copies."""
+        ...
+
+    async def load(self, rows: Sequence[Row], *, sequence: int) -> None:
+        """Write rows of an `export` into a catalog that nobody else uses yet; they don't appear in the feed. The
+        sequence becomes at least `sequence`."""
         ...
 
     async def close(self) -> None: ...

@@ -1,0 +1,1 @@
+"""The embedded engine: one process, one LMDB file, transactions grouped into one synced commit."""

@@ -1,0 +1,161 @@
+"""The embedded engine: transactions at memory speed, many of them in each synced commit.
+
+A transaction runs at once and without a break on the event loop's thread, so transactions are serial by construction.
+It reads its own writes over the pending ones of earlier transactions over the last durable snapshot. Its writes join
+the gathering batch; whoever depends on a pending batch is answered only when that batch is durable. One batch at a
+time is written and committed, while the next one gathers. `read` sees the durable snapshot alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+from catalog.errors import CatalogClosed
+from catalog.feed import FeedChange, read_changes
+from catalog.interface import Reader, Row, Transaction
+from catalog.keys import prefix_end
+from catalog.lmdb_engine.environment import Environment
+from catalog.lmdb_engine.snapshot import Snapshot
+from catalog.lmdb_engine.views import OverlayTransaction, SnapshotReader, drive
+from catalog.lmdb_engine.writer import Writer
+from catalog.waiters import SequenceWaiters
+from core.clock import Clock, SystemClock
+
+T = TypeVar("T")
+
+_EXPORT_ROWS: Final = 1000
+_LONG_READERS: Final = 2
+
+
+class LmdbCatalog:
+    """An open catalog folder (see `catalog.interface.Catalog`). Use `open`; belongs to the loop that opened it."""
+
+    exclusive = True
+
+    def __init__(self, environment: Environment, clock: Clock, max_pending_rows: int) -> None:
+        self._environment = environment
+        self._snapshot = environment.snapshot()
+        self._reader = SnapshotReader(self._snapshot)
+        self._pool = ThreadPoolExecutor(_LONG_READERS, thread_name_prefix="catalog-read")
+        self._changed = SequenceWaiters()
+        self._writer = Writer(environment, self._snapshot, self._changed, clock, max_pending_rows)
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path | str,
+        *,
+        clock: Clock | None = None,
+        map_size: int = 1 << 38,
+        max_pending_rows: int = 100_000,
+    ) -> LmdbCatalog:
+        """Open the catalog in the folder `path`, which is created when absent.
+
+        `map_size` is address space, not memory or disk, and grows when it is used up. `max_pending_rows` bounds what
+        waits to be committed. Raises Locked, Corrupt, FutureVersion, or OSError for a folder that can't be used.
+        """
+        environment = await asyncio.to_thread(Environment, Path(path), map_size)
+        return cls(environment, clock or SystemClock(), max_pending_rows)
+
+    @property
+    def known_sequence(self) -> int:
+        return self._writer.sequence
+
+    async def read(self, function: Callable[[Reader], Awaitable[T]], *, long: bool = False) -> T:
+        if self._closed:
+            raise CatalogClosed("the catalog is closed")
+        if not long:
+            return drive(function, self._reader)
+        return await self._long_read(lambda snapshot: drive(function, SnapshotReader(snapshot)))
+
+    async def transact(self, function: Callable[[Transaction], Awaitable[T]]) -> T:
+        writer = self._writer
+        if not writer.ready:
+            await writer.wait_ready()
+        error: Exception | None = None
+        result: T | None = None
+        txn = OverlayTransaction(self._snapshot, writer.pending)
+        try:
+            result = drive(function, txn)
+        except Exception as raised:
+            error = raised
+            txn.writes.clear()
+        try:
+            batch = writer.join(txn.writes)
+            if batch is not None:
+                await writer.outcome(batch)
+            # An error is only told once what it was decided on is durable too.
+            if error is not None:
+                raise error
+            return result  # type: ignore[return-value]
+        finally:
+            error = None  # its traceback refers to this frame
+
+    async def sequence(self) -> int:
+        return self._writer.sequence
+
+    async def changes(self, after: int, *, limit: int = 1000) -> list[FeedChange]:
+        return await self.read(lambda reader: read_changes(reader, after, limit))
+
+    async def wait_changes(self, after: int) -> int:
+        while self._writer.sequence <= after:
+            if self._closed:
+                raise CatalogClosed("the catalog is closed")
+            await self._changed.wait()
+        return self._writer.sequence
+
+    async def export(self, *, after: bytes = b"") -> AsyncIterator[list[Row]]:
+        snapshot = await self._open_long()
+        start, end = after + b"\x00", prefix_end(b"")
+        loop = asyncio.get_running_loop()
+        try:
+            while rows := await loop.run_in_executor(self._pool, snapshot.scan, start, end, _EXPORT_ROWS, False, False):
+                yield rows
+                start = rows[-1][0] + b"\x00"
+        finally:
+            self._close_long(snapshot)
+
+    async def load(self, rows: Sequence[Row], *, sequence: int) -> None:
+        writer = self._writer
+        if not writer.ready:
+            await writer.wait_ready()
+        await writer.outcome(writer.join_unlisted(dict(rows), sequence))
+
+    async def close(self) -> None:
+        """Wait for what is pending, then let go of the folder. Further use raises CatalogClosed."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._writer.close()
+        self._changed.wake()
+        await asyncio.to_thread(self._pool.shutdown)
+        self._snapshot.close()
+        self._environment.close()
+
+    async def _long_read(self, function: Callable[[Snapshot], T]) -> T:
+        snapshot = await self._open_long()
+        task = asyncio.get_running_loop().run_in_executor(self._pool, function, snapshot)
+        try:
+            return await asyncio.shield(task)
+        finally:
+            # A cancelled caller must not close the snapshot under the thread that still reads it.
+            if task.done():
+                self._close_long(snapshot)
+            else:
+                task.add_done_callback(lambda _: self._close_long(snapshot))
+
+    async def _open_long(self) -> Snapshot:
+        await self._writer.wait_remapped()
+        if self._closed:
+            raise CatalogClosed("the catalog is closed")
+        self._writer.long_readers += 1
+        return self._environment.snapshot()
+
+    def _close_long(self, snapshot: Snapshot) -> None:
+        snapshot.close()
+        self._writer.long_reader_left()

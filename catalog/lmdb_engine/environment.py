@@ -1,0 +1,128 @@
+"""The open LMDB file: its databases, its format record and its errors in our words."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any, Final
+
+import lmdb
+import msgspec
+
+from catalog.errors import CatalogError, CatalogFailed, CatalogFull, Corrupt, FutureVersion
+from catalog.lmdb_engine.folder import DATA_NAME, FolderLock, check_file, sync_folder
+from catalog.lmdb_engine.snapshot import Snapshot
+
+#: What this program writes and the newest that it reads.
+FORMAT: Final = 1
+
+_FORMAT_KEY: Final = b"format"
+_SEQUENCE_KEY: Final = b"sequence"
+_LEAST_MAP: Final = 1 << 28
+
+
+class Environment:
+    """One LMDB environment with the databases `rows`, `long` (see longkeys.py) and `meta` (format, sequence)."""
+
+    def __init__(self, folder: Path, map_size: int) -> None:
+        """Open or create. Raises Locked, Corrupt, FutureVersion."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = FolderLock(folder)
+        try:
+            data = folder / DATA_NAME
+            fresh = not data.exists() or data.stat().st_size == 0
+            if not fresh:
+                check_file(data)
+            self._env = _map(folder, map_size)
+        except BaseException:
+            self._lock.release()
+            raise
+        try:
+            # Readers that were killed would keep pages from being used again.
+            self._env.reader_check()
+            if fresh:
+                self._create()
+                sync_folder(folder)
+                sync_folder(folder.parent)
+            self._check_format(folder)
+            self.rows = self._env.open_db(b"rows", create=False)
+            self.long = self._env.open_db(b"long", create=False)
+        except lmdb.Error as error:
+            self.close()
+            raise Corrupt(f"the catalog in {folder} is damaged: {error}; restore it from a backup") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _create(self) -> None:
+        for name in (b"rows", b"long", b"meta"):
+            self._env.open_db(name)
+        self.meta = self._env.open_db(b"meta")
+        with self._env.begin(write=True) as txn:
+            txn.put(_FORMAT_KEY, msgspec.msgpack.encode(FORMAT), db=self.meta)
+
+    def _check_format(self, folder: Path) -> None:
+        self.meta = self._env.open_db(b"meta", create=False)
+        with self._env.begin() as txn:
+            stored = txn.get(_FORMAT_KEY, db=self.meta)
+        try:
+            version = msgspec.msgpack.decode(stored or b"", type=int)
+        except msgspec.DecodeError:
+            raise Corrupt(f"the catalog in {folder} has no readable format record; restore it from a backup") from None
+        if version > FORMAT:
+            raise FutureVersion(
+                f"the catalog in {folder} has format {version}, this program reads up to {FORMAT}: use a newer one"
+            )
+
+    @property
+    def raw(self) -> Any:
+        """LMDB's own object."""
+        return self._env
+
+    def snapshot(self) -> Snapshot:
+        """A new view of what is committed."""
+        return Snapshot(self._env, self.rows, self.long)
+
+    def stored_sequence(self) -> int:
+        """The sequence of the last commit."""
+        with self._env.begin() as txn:
+            return int.from_bytes(txn.get(_SEQUENCE_KEY, db=self.meta) or b"", "big")
+
+    def put_sequence(self, txn: Any, sequence: int) -> None:
+        txn.put(_SEQUENCE_KEY, sequence.to_bytes(8, "big"), db=self.meta)
+
+    def grow(self) -> None:
+        """Double the map. No transaction may be open. Raises lmdb.Error when the address space does not suffice."""
+        self._env.set_mapsize(self._env.info()["map_size"] * 2)
+
+    def close(self) -> None:
+        self._env.close()
+        self._lock.release()
+
+
+def _map(folder: Path, map_size: int) -> Any:
+    """Open with as much address space as the system grants, down to a quarter GiB."""
+    size = map_size
+    while True:
+        try:
+            return lmdb.open(str(folder), map_size=size, max_dbs=8, mode=0o600, metasync=True, sync=True)
+        except lmdb.MemoryError as error:
+            if size <= _LEAST_MAP:
+                raise CatalogFailed(f"the catalog in {folder} can't be mapped: {error}") from error
+            size //= 2
+        except lmdb.Error as error:
+            raise Corrupt(f"the catalog in {folder} can't be opened: {error}; restore it from a backup") from error
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a commit failed only for want of space, so that nothing is in doubt and a later one may succeed."""
+    return isinstance(error, (lmdb.MapFullError, lmdb.DiskError)) or (
+        isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    )
+
+
+def translate(error: BaseException) -> CatalogError:
+    """A failed commit in our words."""
+    if is_full(error):
+        return CatalogFull(f"no space for the catalog: {error}")
+    return CatalogFailed(f"the catalog can't be written: {error}; it refuses writes until it is opened anew")

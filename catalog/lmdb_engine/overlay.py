@@ -1,0 +1,92 @@
+"""Writes that are not yet durable, and reading through them."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left, insort
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from catalog.interface import Row
+from catalog.lmdb_engine.snapshot import Snapshot
+
+#: Values by key; None stands for a removed key.
+Writes = dict[bytes, bytes | None]
+
+_SORT_FROM: Final = 64
+
+
+class Batch:
+    """The writes of transactions that will share one commit, and who waits for it."""
+
+    __slots__ = ("_order", "error", "finished", "listed", "sequence", "waiters", "writes")
+
+    def __init__(self) -> None:
+        self.writes: Writes = {}
+        self.waiters: list[asyncio.Future[None]] = []
+        self.sequence = 0  # of its commit; before that the least that it may become
+        self.listed = True  # in the change feed
+        self.finished = False
+        self.error: Exception | None = None
+        self._order: list[bytes] = []
+
+    def merge(self, writes: Writes) -> None:
+        """Add a transaction's writes behind those that are there."""
+        fresh = writes.keys() - self.writes.keys()
+        self.writes.update(writes)
+        if len(fresh) >= _SORT_FROM:
+            self._order.extend(fresh)
+            self._order.sort()
+        else:
+            for key in fresh:
+                insort(self._order, key)
+
+    def keys(self) -> Sequence[bytes]:
+        """Every key of the batch, in order."""
+        return self._order
+
+    def finish(self, error: Exception | None) -> None:
+        """Tell all that wait how the commit ended."""
+        self.finished, self.error = True, error
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self.waiters.clear()
+
+    def within(self, start: bytes, end: bytes) -> Writes:
+        """The writes with start ≤ key < end."""
+        order = self._order
+        low, high = bisect_left(order, start), bisect_left(order, end)
+        writes = self.writes
+        return {key: writes[key] for key in order[low:high]}
+
+
+def merged_scan(
+    snapshot: Snapshot,
+    overlay: Mapping[bytes, bytes | None],
+    start: bytes,
+    end: bytes,
+    limit: int,
+    reverse: bool,
+    keys_only: bool,
+) -> list[Row]:
+    """A scan of `snapshot` as if `overlay`, which holds only keys of the range, were written to it."""
+    if not overlay:
+        return snapshot.scan(start, end, limit, reverse, keys_only)
+    if limit <= 0:
+        return []
+    # Each removed key can hide one row, so this many rows are enough to fill the limit.
+    removed = sum(1 for value in overlay.values() if value is None)
+    wanted = limit + removed
+    base = snapshot.scan(start, end, wanted, reverse, keys_only)
+    rows: dict[bytes, bytes] = dict(base)
+    # Beyond the last row that was fetched the snapshot's rows are not known, so the overlay can't be judged there.
+    last = base[-1][0] if len(base) == wanted else None
+    for key, value in overlay.items():
+        if last is not None and (key < last if reverse else key > last):
+            continue
+        if value is None:
+            rows.pop(key, None)
+        else:
+            rows[key] = b"" if keys_only else value
+    return sorted(rows.items(), reverse=reverse)[:limit]

@@ -1,0 +1,128 @@
+"""One consistent view of the LMDB file: gets and scans over direct and long keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final
+
+from catalog.interface import Row
+from catalog.keys import prefix_end
+from catalog.lmdb_engine.longkeys import DIRECT, ID, MARK, TAIL, group_id, split
+
+_NO_END: Final = b"\xff" * (ID + 1)
+
+
+class Snapshot:
+    """A read transaction. `renew` moves it to the newest commit; `close` ends it. Used by one thread at a time."""
+
+    __slots__ = ("_env", "_get", "_long", "_rows", "_txn")
+
+    def __init__(self, env: Any, rows: Any, long: Any) -> None:
+        self._env = env
+        self._rows = rows
+        self._long = long
+        self._begin()
+
+    def _begin(self) -> None:
+        self._txn = self._env.begin(db=self._rows)
+        self._get = self._txn.get
+
+    def renew(self) -> None:
+        """Show what is committed by now."""
+        self.close()
+        self._begin()
+
+    def close(self) -> None:
+        """End the view, so that its pages can be used again."""
+        txn = self._txn
+        if txn is not None:
+            # Dropping every reference hands the reader slot back for the next begin.
+            self._txn = self._get = None
+            txn.abort()
+
+    def get(self, key: bytes) -> bytes | None:
+        if len(key) <= DIRECT:
+            return self._get(key)  # type: ignore[no-any-return]
+        return self._get(split(key)[1], None, self._long)  # type: ignore[no-any-return]
+
+    def scan(self, start: bytes, end: bytes, limit: int, reverse: bool, keys_only: bool) -> list[Row]:
+        """As `catalog.interface.Reader.scan`."""
+        if limit <= 0 or start >= end:
+            return []
+        walk = self._backward if reverse else self._forward
+        return list(islice(walk(self._rows, b"", DIRECT, start, end, not keys_only), limit))
+
+    def _forward(
+        self, db: Any, group: bytes, width: int, start: bytes, end: bytes | None, values: bool
+    ) -> Iterator[Row]:
+        """Rows of one group (all of `rows` for the empty group) from `start` up to `end`, without the group's id."""
+        cursor = self._txn.cursor(db=db)
+        if not cursor.set_range(group + (start if len(start) <= width else start[:width] + MARK)):
+            return
+        skip = len(group)
+        for item in cursor.iternext(keys=True, values=values):
+            key, value = item if values else (item, b"")
+            if skip:
+                if not key.startswith(group):
+                    return
+                key = key[skip:]
+            if len(key) <= width:
+                if end is not None and key >= end:
+                    return
+                yield key, value
+                continue
+            head = key[:-1]
+            if end is not None and head >= end:
+                return
+            for rest, value in self._forward(
+                self._long,
+                group_id(group, head),
+                TAIL,
+                start[width:] if start.startswith(head) else b"",
+                end[width:] if end is not None and end.startswith(head) else None,
+                values,
+            ):
+                yield head + rest, value
+
+    def _backward(
+        self, db: Any, group: bytes, width: int, start: bytes, end: bytes | None, values: bool
+    ) -> Iterator[Row]:
+        """The same rows from the end."""
+        cursor = self._txn.cursor(db=db)
+        if end is None:
+            bound = prefix_end(group) if group.strip(b"\xff") else _NO_END
+        else:
+            bound = group + (end if len(end) <= width else end[:width] + MARK)
+        if cursor.set_range(bound):
+            # A marker at the bound itself leads to keys below a long `end`.
+            inside = end is not None and len(end) > width and cursor.key() == bound
+            if not inside and not cursor.prev():
+                return
+        elif not cursor.last():
+            return
+        skip = len(group)
+        for item in cursor.iterprev(keys=True, values=values):
+            key, value = item if values else (item, b"")
+            if skip:
+                if not key.startswith(group):
+                    return
+                key = key[skip:]
+            if len(key) <= width:
+                if key < start:
+                    return
+                yield key, value
+                continue
+            head = key[:-1]
+            inner = start.startswith(head)
+            if head < start and not inner:
+                return
+            for rest, value in self._backward(
+                self._long,
+                group_id(group, head),
+                TAIL,
+                start[width:] if inner else b"",
+                end[width:] if end is not None and end.startswith(head) else None,
+                values,
+            ):
+                yield head + rest, value

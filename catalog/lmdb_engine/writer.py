@@ -1,0 +1,269 @@
+"""Batches on their way to disk: gathering, writing, committing, growing the map, failing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any, Final
+
+import lmdb
+
+from catalog.errors import CatalogClosed, CatalogError, CatalogFailed
+from catalog.feed import TRIMMED_KEY, feed_row
+from catalog.keys import u64
+from catalog.lmdb_engine import longkeys
+from catalog.lmdb_engine.committer import Committer
+from catalog.lmdb_engine.environment import Environment, is_full, translate
+from catalog.lmdb_engine.overlay import Batch, Writes
+from catalog.lmdb_engine.snapshot import Snapshot
+from catalog.waiters import SequenceWaiters
+from core.clock import Clock
+
+_SLICE: Final = 512  # rows put between two turns of the event loop
+
+
+class Writer:
+    """The path of one catalog's writes. All methods belong to the event loop's thread."""
+
+    def __init__(
+        self, environment: Environment, snapshot: Snapshot, changed: SequenceWaiters, clock: Clock, max_rows: int
+    ) -> None:
+        self._environment = environment
+        self._snapshot = snapshot
+        self._changed = changed
+        self._clock = clock
+        self._max_rows = max_rows
+        self._loop = asyncio.get_running_loop()
+        self._committer = Committer(environment.raw, environment.rows)
+        self._gathering = Batch()
+        self._writing: Batch | None = None
+        self._txn: Any = None  # the next write transaction, once the committer has begun it
+        self._room = SequenceWaiters()
+        self._idle = SequenceWaiters()
+        self._remapped = SequenceWaiters()
+        self._error: CatalogError | None = None
+        self._busy = False  # a request is with the committer
+        self._remapping = False
+        self.long_readers = 0
+        self.sequence = environment.stored_sequence()
+        #: Batches that a transaction reads through, newest first.
+        self.pending: tuple[Batch, ...] = ()
+        #: Whether a transaction may run at once; else `wait_ready` first.
+        self.ready = True
+        self._begin()
+
+    # --- for transactions ---
+
+    async def wait_ready(self) -> None:
+        """Until there is room for another transaction. Raises CatalogFailed or CatalogClosed when there never will."""
+        while not self.ready:
+            if self._error is not None:
+                raise self._error
+            await self._room.wait()
+
+    def join(self, writes: Writes) -> Batch | None:
+        """Add a transaction's writes. Returns the batch whose commit makes what it wrote and read durable; None if
+        it wrote nothing and nothing is pending."""
+        gathering = self._gathering
+        if writes:
+            if not gathering.writes:
+                self._loop.call_soon(self._start)
+                gathering.merge(writes)
+                self._update()
+            else:
+                gathering.merge(writes)
+                if len(gathering.writes) >= self._max_rows:
+                    self.ready = False
+            return gathering
+        return self.pending[0] if self.pending else None
+
+    def join_unlisted(self, writes: Writes, sequence: int) -> Batch:
+        """Add rows of a restored backup: not in the feed, which then begins behind `sequence`."""
+        writes[TRIMMED_KEY] = u64(sequence)
+        batch = self.join(writes)
+        assert batch is not None
+        batch.listed = False
+        batch.sequence = sequence
+        return batch
+
+    async def outcome(self, batch: Batch) -> None:
+        """Until the batch is durable. Raises CatalogFull or CatalogFailed when it failed.
+
+        A cancellation is held back until the outcome is known, and delivered at the caller's next await."""
+        cancelled = False
+        while not batch.finished:
+            waiter = self._loop.create_future()
+            batch.waiters.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                cancelled = True
+        if cancelled:
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
+            task.cancel()
+        if batch.error is not None:
+            raise batch.error
+
+    # --- for long reads, which would crash if the map moved under them ---
+
+    async def wait_remapped(self) -> None:
+        """Until the map is not about to move."""
+        while self._remapping:
+            await self._remapped.wait()
+
+    def long_reader_left(self) -> None:
+        """A snapshot other than the writer's own is closed."""
+        self.long_readers -= 1
+        if self._remapping and not self.long_readers:
+            self._remap()
+
+    # --- the way to disk ---
+
+    def _update(self) -> None:
+        """After the batches or the error changed: what transactions see and whether they may run."""
+        batches = (self._gathering,) if self._writing is None else (self._gathering, self._writing)
+        self.pending = tuple([batch for batch in batches if batch.writes])
+        self.ready = self._error is None and len(self._gathering.writes) < self._max_rows
+        if self.ready or self._error is not None:
+            self._room.wake()
+
+    def _begin(self) -> None:
+        self._busy = True
+        self._committer.begin(self._begun)
+
+    def _begun(self, error: BaseException | None, txn: Any) -> None:
+        self._busy = False
+        if error is not None:
+            self._fail(error)
+            return
+        self._txn = txn
+        if self._writing is not None:
+            self._write(self._writing)
+        else:
+            self._start()
+
+    def _start(self) -> None:
+        """Write the gathered batch, unless one is being written."""
+        if self._writing is not None or self._txn is None or not self._gathering.writes:
+            self._idle.wake()
+            return
+        batch = self._writing = self._gathering
+        self._gathering = Batch()
+        batch.sequence = max(self.sequence + 1, batch.sequence)
+        self._update()
+        self._write(batch)
+
+    def _write(self, batch: Batch) -> None:
+        self._advance(self._put(batch))
+
+    def _advance(self, steps: Iterator[None]) -> None:
+        """Put another slice of the batch; commit behind the last."""
+        try:
+            for _ in steps:
+                self._loop.call_soon(self._advance, steps)
+                return
+        except lmdb.Error as error:
+            cause = error
+            self._busy = True
+            txn, self._txn = self._txn, None
+            self._committer.abort(txn, lambda _error, _txn: self._not_committed(cause))
+            return
+        self._busy = True
+        txn, self._txn = self._txn, None
+        self._committer.commit(txn, self._committed)
+
+    def _put(self, batch: Batch) -> Iterator[None]:
+        """Put a batch into the write transaction, with a pause after every slice but the last."""
+        txn, rows, long = self._txn, self._environment.rows, self._environment.long
+        writes, keys = batch.writes, batch.keys()
+        for start in range(0, len(keys), _SLICE):
+            if start:
+                yield
+            direct = []
+            for key in keys[start : start + _SLICE]:
+                value = writes[key]
+                if len(key) <= longkeys.DIRECT:
+                    if value is None:
+                        txn.delete(key)
+                    else:
+                        direct.append((key, value))
+                elif value is None:
+                    longkeys.delete(txn, rows, long, key)
+                else:
+                    longkeys.put(txn, rows, long, key, value)
+            txn.cursor().putmulti(direct)
+        if batch.listed:
+            row = feed_row(batch.sequence, self._clock.now_us(), keys)
+            if row is not None:
+                txn.put(*row)
+        self._environment.put_sequence(txn, batch.sequence)
+
+    def _committed(self, error: BaseException | None, txn: Any) -> None:
+        if error is not None:
+            self._not_committed(error)
+            return
+        batch, self._writing = self._writing, None
+        assert batch is not None
+        self._busy = False
+        self._txn = txn
+        self._snapshot.renew()
+        self.sequence = batch.sequence
+        self._update()
+        batch.finish(None)
+        self._changed.wake()
+        if txn is None:
+            self._fail(CatalogFailed("no further write transaction could be begun"))
+        else:
+            self._start()
+
+    def _not_committed(self, error: BaseException) -> None:
+        self._busy = False
+        if isinstance(error, lmdb.MapFullError):
+            self._remapping = True
+            if not self.long_readers:
+                self._remap()
+            return
+        self._fail(error)
+
+    def _remap(self) -> None:
+        """Enlarge the map and write the batch again."""
+        self._snapshot.close()
+        try:
+            self._environment.grow()
+        except lmdb.Error as error:
+            self._fail(lmdb.MapFullError(str(error)))
+        else:
+            self._begin()
+        finally:
+            self._snapshot.renew()
+            self._remapping = False
+            self._remapped.wake()
+
+    def _fail(self, error: BaseException) -> None:
+        """Everything pending fails: later transactions have read what is now not going to be."""
+        cause = translate(error)
+        failed = [batch for batch in (self._writing, self._gathering) if batch is not None]
+        self._writing, self._gathering = None, Batch()
+        if is_full(error):
+            self._begin()
+        elif self._error is None:
+            self._error = cause
+        self._update()
+        for batch in failed:
+            batch.finish(cause)
+        self._idle.wake()
+
+    async def close(self) -> None:
+        """Wait for what is pending and end the thread."""
+        if self._error is None:
+            self._error = CatalogClosed("the catalog is closed")
+        self._update()
+        while self._busy or self._writing is not None or self._gathering.writes:
+            await self._idle.wait()
+        txn, self._txn = self._txn, None
+        if txn is not None:
+            self._committer.abort(txn, lambda _error, _txn: None)
+        del txn
+        await asyncio.to_thread(self._committer.stop)
