@@ -9,3 +9,4 @@ EPOCH = b"\x04"  # catalog: gateway epochs and read horizons
 ENGINE = b"\x10"  # engine: everything of objects; engine/layout.py divides it further
 ACCOUNTS = b"\x20"  # accounts: users and access keys
 NETWORK = b"\x30"  # network: membership, placement, reputation
+GATEWAY = b"\x40"  # gateway/wiring: the deployment's own record

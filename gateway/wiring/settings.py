@@ -3,40 +3,30 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from core import crashpoints
 from core.config import Layer, Secret, Size, environment_layer, file_layer, load
 from gateway.server_settings import HttpSettings, LimitSettings, TlsSettings
 
 PREFIX = "ATOLL_"
 CONFIG_VARIABLE = "ATOLL_CONFIG"
+_NOT_SETTINGS = (CONFIG_VARIABLE, crashpoints.VARIABLE)
 DEFAULT_FILE = Path("atoll.toml")
-
-_ACCESS_KEY = re.compile(r"[A-Za-z0-9_\-]{3,128}\Z")
-_CANONICAL_ID = re.compile(r"[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True)
 class UserSettings:
-    """A user written in the file. `id` is the canonical id: 64 hex digits, derived from the name when empty."""
+    """A user written in the file. `id` is the canonical id; empty: derived from deployment and name."""
 
     name: str
     access_key_id: str
     secret_access_key: Secret
     id: str = ""
     email: str = ""
-
-    def __post_init__(self) -> None:
-        if not _ACCESS_KEY.match(self.access_key_id):
-            raise ValueError("access_key_id must be 3 to 128 letters, digits, - or _")
-        if len(self.secret_access_key.reveal()) < 8:
-            raise ValueError("secret_access_key must have at least 8 characters")
-        if self.id and not _CANONICAL_ID.match(self.id):
-            raise ValueError("id must be 64 lower-case hex digits")
 
 
 @dataclass(frozen=True)
@@ -75,10 +65,6 @@ class Settings:
             ipaddress.ip_network(network, strict=False)
         if bool(self.access_key_id) != bool(self.secret_access_key):
             raise ValueError("access_key_id and secret_access_key belong together")
-        if self.access_key_id and not _ACCESS_KEY.match(self.access_key_id):
-            raise ValueError("access_key_id must be 3 to 128 letters, digits, - or _")
-        if self.access_key_id and len(self.secret_access_key.reveal()) < 8:
-            raise ValueError("secret_access_key must have at least 8 characters")
         for what in ("name", "access_key_id", "id", "email"):
             values = [value for user in self.users if (value := getattr(user, what))]
             if what == "access_key_id":
@@ -106,6 +92,6 @@ def load_settings(
         config = DEFAULT_FILE
     if config is not None:
         layers.append(file_layer(config))
-    layers.append(environment_layer(Settings, environ, PREFIX, ignore=(CONFIG_VARIABLE,)))
+    layers.append(environment_layer(Settings, environ, PREFIX, ignore=_NOT_SETTINGS))
     layers.append(Layer("flags", flags or {}))
     return load(Settings, layers)

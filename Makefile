@@ -1,0 +1,53 @@
+# Everything a contributor runs. Needs Linux, Python 3.11 and make; the rest is fetched into this folder.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV := .tools/bin/uv
+BIN := .venv/bin
+export UV_PYTHON_DOWNLOADS := never
+export UV_NO_PROGRESS := 1
+
+.PHONY: help up test check bench soak peers format clean
+
+help:  ## show this
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(UV):
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Atoll needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .tools
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+.venv/.synced: pyproject.toml uv.lock | $(UV)
+	$(UV) sync --locked --quiet --python $(PYTHON)
+	@touch $@
+
+up: .venv/.synced  ## run the server over six embedded nodes, in the foreground
+	@exec $(BIN)/atoll up
+
+test: .venv/.synced  ## the test suite, seeded and reduced: under 15 minutes
+	$(BIN)/pytest -q -m "not soak" -n 2 --dist loadgroup --hypothesis-seed=0
+
+check: .venv/.synced  ## style, types, import arrows and the project's own rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/project
+
+bench: .venv/.synced peers  ## measure beside a peer; writes bench/results.json
+	$(BIN)/python -m bench.run
+
+soak: .venv/.synced  ## crash, race, rot and load at full length
+	$(BIN)/pytest -q -m soak --timeout=7200
+
+peers: .venv/.synced  ## install the foreign clients and servers that tests and bench run, into .peers/
+	$(BIN)/python tests/clients/peers.py $(abspath $(UV))
+
+format: .venv/.synced  ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove what the targets above fetched or made, but not data
+	rm -rf .tools .venv .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

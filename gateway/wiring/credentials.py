@@ -1,0 +1,56 @@
+"""The root user's access key: from the settings, or made at first start and kept in the data folder."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from accounts.types import AccessKey, new_access_key
+from core.errors import StartRefused
+from gateway.wiring.secret_files import read_secret, write_secret
+from gateway.wiring.settings import Settings
+
+NAME = "credentials"
+
+
+@dataclass(frozen=True)
+class RootCredentials:
+    """The pair in use; `fresh` when it was made just now and is to be shown once."""
+
+    key: AccessKey
+    fresh: bool = False
+
+
+def root_credentials(settings: Settings, now_us: int) -> RootCredentials:
+    """Settings win; else the file in the data folder, made when missing. Raises StartRefused for a broken file."""
+    if settings.access_key_id:
+        return RootCredentials(AccessKey(settings.access_key_id, settings.secret_access_key.reveal()))
+    path = settings.data / NAME
+    with contextlib.suppress(FileNotFoundError):
+        return RootCredentials(_parse(path, read_secret(path)))
+    key = new_access_key(now_us)
+    write_secret(path, f"access_key_id = {key.id}\nsecret_access_key = {key.secret}\n".encode())
+    return RootCredentials(key, fresh=True)
+
+
+def _parse(path: Path, content: bytes) -> AccessKey:
+    fields: dict[str, str] = {}
+    for line in content.decode("utf-8", "replace").splitlines():
+        name, equals, value = line.partition("=")
+        if equals:
+            fields[name.strip()] = value.strip()
+    if not fields.get("access_key_id") or not fields.get("secret_access_key"):
+        raise StartRefused(f"{path} does not hold access_key_id and secret_access_key; remove it to make a new pair")
+    return AccessKey(fields["access_key_id"], fields["secret_access_key"])
+
+
+def example(endpoint: str, region: str, key: AccessKey) -> str:
+    """What to paste into a shell to use the server with the AWS command line."""
+    return (
+        f"export AWS_ACCESS_KEY_ID={key.id}\n"
+        f"export AWS_SECRET_ACCESS_KEY={key.secret}\n"
+        f"export AWS_DEFAULT_REGION={region}\n"
+        f"export AWS_ENDPOINT_URL={endpoint}\n"
+        "aws s3 mb s3://first && aws s3 cp README.md s3://first/ && aws s3 ls s3://first\n"
+    )

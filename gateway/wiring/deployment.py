@@ -1,0 +1,160 @@
+"""What makes a data folder one deployment: its id, root user, embedded nodes and sealed secret, in one catalog row.
+
+The row travels with a backup of the catalog, so a restored catalog knows its nodes and its key file again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from accounts.types import new_canonical_id
+from backends.disk import NodeMarker, initialise
+from catalog.interface import Catalog, Reader, Transaction
+from catalog.prefixes import GATEWAY
+from catalog.records import Codec, Record
+from core.errors import StartRefused
+from core.ids import new_id
+from engine.keyring import Keyring, LocalKeyWrapper, WrongRootKey
+from gateway.wiring.root_key import RootKeyFile, default_path
+
+NODES = 6
+_KEY = GATEWAY + b"deployment"
+_SECRET_LENGTH = 32
+
+
+class DeploymentRow(Record, tag=1, kw_only=True, frozen=True):
+    """`secret` is the deployment's 32-byte secret wrapped like a content key: "" until the first start got that far.
+    `node_ids` are for the folders nodes/1, nodes/2, …; `nodes_made` once all of them were initialised."""
+
+    id: bytes
+    created_us: int
+    root_user: str
+    node_ids: tuple[bytes, ...]
+    secret: bytes = b""
+    nodes_made: bool = False
+    exported_key_id: str = ""  # the root key that `keys export` has shown
+
+
+DEPLOYMENT = Codec(DeploymentRow)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """An opened deployment. `secret` wraps what is not an object's (access keys) and signs node markers; a rotation of
+    the root key leaves it as it is."""
+
+    row: DeploymentRow
+    keyring: Keyring
+    key_file: RootKeyFile
+    secret: LocalKeyWrapper
+
+    @property
+    def marker_key(self) -> bytes:
+        return self.secret.derive(b"node-marker/1")
+
+
+async def load(catalog: Catalog) -> DeploymentRow | None:
+    """The row, if the catalog holds a deployment."""
+
+    async def get(reader: Reader) -> bytes | None:
+        return await reader.get(_KEY)
+
+    data = await catalog.read(get)
+    return None if data is None else DEPLOYMENT.decode(data)
+
+
+async def change(catalog: Catalog, function: Callable[[DeploymentRow], DeploymentRow]) -> DeploymentRow:
+    """Rewrite the row in one transaction."""
+
+    async def rewrite(txn: Transaction) -> DeploymentRow:
+        data = await txn.get(_KEY)
+        if data is None:
+            raise StartRefused("the catalog lost its deployment record; restore a backup")
+        row = function(DEPLOYMENT.decode(data))
+        txn.put(_KEY, DEPLOYMENT.encode(row))
+        return row
+
+    return await catalog.transact(rewrite)
+
+
+async def open_deployment(
+    catalog: Catalog, *, data: Path, root_key_file: Path | None, now_us: int, may_create: bool
+) -> Deployment:
+    """Open what the catalog holds, or begin it. Every step of a first start can be cut short and goes on at the next.
+
+    Raises StartRefused when there is no deployment and none may be made, when the root key is missing or wrong.
+    """
+    row = await load(catalog)
+    if row is None:
+        if not may_create:
+            raise StartRefused(f"{data} holds no deployment; start with `atoll up` or `atoll serve --init` to make one")
+        row = DeploymentRow(
+            id=new_id(),
+            created_us=now_us,
+            root_user=new_canonical_id(),
+            node_ids=tuple(new_id() for _ in range(NODES)),
+        )
+        first = DEPLOYMENT.encode(row)
+
+        async def begin(txn: Transaction) -> None:
+            txn.put(_KEY, first)
+
+        await catalog.transact(begin)
+    key_file = RootKeyFile(root_key_file or default_path(row.id))
+    wrapper = key_file.read() if row.secret else key_file.make()
+    keyring = await _open_keyring(catalog, key_file, wrapper)
+    if not row.secret:
+        row = await _make_secret(catalog, keyring, row)
+    secret = await keyring.unwrap_content_key(row.id, row.id, 0, row.secret)
+    return Deployment(row, keyring, key_file, LocalKeyWrapper(secret))
+
+
+async def _open_keyring(catalog: Catalog, key_file: RootKeyFile, wrapper: LocalKeyWrapper) -> Keyring:
+    try:
+        return await Keyring.open(catalog, wrapper)
+    except WrongRootKey as error:
+        following = key_file.read_next()
+        if following is None:
+            raise StartRefused(f"{key_file.path} is not the root key of this deployment: {error}") from error
+        # A rotation changed the catalog over and was cut short before the files followed.
+        keyring = await Keyring.open(catalog, following)
+        key_file.advance(wrapper)
+        await keyring.finish_rotation()
+        return keyring
+
+
+async def _make_secret(catalog: Catalog, keyring: Keyring, row: DeploymentRow) -> DeploymentRow:
+    """The secret lies under a key of its own, kept as a bucket's key is, so that rotating the root covers it."""
+    new = keyring.new_bucket_key(row.id)
+
+    async def put(txn: Transaction) -> None:
+        await keyring.put_bucket_key(txn, new)
+
+    await catalog.transact(put)
+    wrapped = await keyring.wrap_content_key(row.id, row.id, 0, os.urandom(_SECRET_LENGTH))
+    return await change(catalog, lambda old: replace(old, secret=wrapped))
+
+
+async def make_nodes(
+    catalog: Catalog,
+    deployment: Deployment,
+    folders: list[Path],
+    run: Callable[[Callable[[], None]], Awaitable[None]],
+) -> DeploymentRow:
+    """Initialise the embedded nodes' folders at the first start, and never again: a folder that is gone later is a
+    node that is down, not an empty one. `run` runs blocking work elsewhere."""
+    row = deployment.row
+    if row.nodes_made:
+        return row
+
+    def initialise_all() -> None:
+        for node_id, folder in zip(row.node_ids, folders, strict=True):
+            initialise(folder, NodeMarker(node_id, row.id), deployment.marker_key)
+
+    await run(initialise_all)
+    return await change(catalog, lambda old: replace(old, nodes_made=True))
