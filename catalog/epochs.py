@@ -1,0 +1,251 @@
+"""Epochs: which gateway processes live, and how far back their running reads can still see.
+
+Rows, all under EPOCH: "n" → the last epoch given out; "s" ‖ epoch → its state (living, dead), written at registration
+and when it is marked dead; "b" ‖ epoch → heartbeat time and read horizon. Every commit of a process reads its own
+state row (`guard`), so marking it dead fences it: once that transaction is durable, nothing of that process commits.
+The heartbeat is a row of its own, so that beating does not collide with commits.
+
+A *horizon* is a commit sequence h such that every running read of the process shows at least the commits up to h. A
+commit s has been passed by a process when its horizon is ≥ s: no read of it is left that doesn't show s.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from types import TracebackType
+from typing import Final
+
+from catalog.errors import EpochLost
+from catalog.interface import Catalog, Reader, Transaction
+from catalog.keys import prefix_end, read_u64, u64
+from catalog.prefixes import EPOCH
+from catalog.records import Codec, Record
+from core.clock import Clock
+from core.workers import WorkerReport, WorkerState
+
+_LAST: Final = EPOCH + b"n"
+_STATES: Final = EPOCH + b"s"
+_BEATS: Final = EPOCH + b"b"
+_SCAN: Final = 1000
+
+
+class EpochState(enum.IntEnum):
+    """What a state row says."""
+
+    LIVING = 1
+    DEAD = 2
+
+
+class StateRow(Record, tag=1, kw_only=True, frozen=True):
+    """The state of one epoch."""
+
+    state: EpochState
+
+
+class BeatRow(Record, tag=1, kw_only=True, frozen=True):
+    """A heartbeat: wall-clock microseconds and the read horizon at that time."""
+
+    time_us: int
+    horizon: int
+
+
+STATE_ROW: Final = Codec(StateRow)
+BEAT_ROW: Final = Codec(BeatRow)
+
+
+class Pin:
+    """Keeps what a read may still see from being collected. Take it before the read, release it after the last use
+    of what the read showed."""
+
+    __slots__ = ("_epochs", "sequence")
+
+    def __init__(self, epochs: Epochs, sequence: int) -> None:
+        self._epochs: Epochs | None = epochs
+        self.sequence = sequence
+
+    def release(self) -> None:
+        """Give the pin back; further calls do nothing."""
+        epochs, self._epochs = self._epochs, None
+        if epochs is not None:
+            epochs.unpin(self.sequence)
+
+    def __enter__(self) -> Pin:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class Epochs:
+    """This process's epoch and its view of the others. Use `register`."""
+
+    def __init__(self, catalog: Catalog, clock: Clock, epoch: int, *, alone: bool) -> None:
+        self._catalog = catalog
+        self._alone = alone
+        self._clock = clock
+        self._pins: Counter[int] = Counter()
+        self._state_key = _STATES + u64(epoch)
+        self._living = STATE_ROW.encode(StateRow(state=EpochState.LIVING))
+        #: This process's epoch: the prefix of the names of all pieces that it writes.
+        self.epoch = epoch
+
+    @classmethod
+    async def register(cls, catalog: Catalog, clock: Clock, *, alone: bool | None = None) -> Epochs:
+        """Enter a new epoch. When it is `alone` (by default, where no other process can have the catalog open), all
+        earlier epochs are marked dead at once; simulations of several gateways on one catalog pass False.
+
+        Epochs grow, and follow the clock in milliseconds so that a catalog restored from a backup does not give out
+        again what was given out after the backup.
+        """
+        now = clock.now_us()
+
+        async def register(txn: Transaction) -> int:
+            last = int.from_bytes(await txn.get(_LAST) or b"", "big")
+            epoch = max(last + 1, now // 1000)
+            txn.put(_LAST, u64(epoch))
+            txn.put(_STATES + u64(epoch), STATE_ROW.encode(StateRow(state=EpochState.LIVING)))
+            # Until the first beat the horizon holds back everything from now on.
+            txn.put(_BEATS + u64(epoch), BEAT_ROW.encode(BeatRow(time_us=now, horizon=catalog.known_sequence)))
+            return epoch
+
+        alone = catalog.exclusive if alone is None else alone
+        epochs = cls(catalog, clock, await catalog.transact(register), alone=alone)
+        if alone:
+            for other in await epochs.live():
+                if other != epochs.epoch:
+                    await epochs.mark_dead(other)
+        return epochs
+
+    # --- commits ---
+
+    async def guard(self, txn: Reader) -> None:
+        """Belongs into every transaction that commits pieces of this process. Raises EpochLost if it was marked
+        dead: then those pieces may be collected any time, and the process should end."""
+        stored = await txn.get(self._state_key)
+        if stored != self._living and (stored is None or STATE_ROW.decode(stored).state is not EpochState.LIVING):
+            raise EpochLost(f"epoch {self.epoch} of this process was marked dead")
+
+    # --- reads ---
+
+    def take_pin(self) -> Pin:
+        """Before a read: hold back the collection of anything that the read can show."""
+        sequence = self._catalog.known_sequence
+        self._pins[sequence] += 1
+        return Pin(self, sequence)
+
+    def unpin(self, sequence: int) -> None:
+        """For `Pin.release` only."""
+        left = self._pins[sequence] - 1
+        if left:
+            self._pins[sequence] = left
+        else:
+            del self._pins[sequence]
+
+    def oldest(self) -> int:
+        """This process's horizon now."""
+        # Sequences are pinned in rising order, and a dict keeps the order of first insertion.
+        return next(iter(self._pins), self._catalog.known_sequence)
+
+    async def all_passed(self, sequence: int) -> bool:
+        """Whether no read is left, in any living process, that doesn't show commit `sequence`. What that commit
+        removed the last reference to can then be deleted. This process's own reads count as of now, the others' as
+        of their last beat."""
+        if self.oldest() < sequence:
+            return False
+        if self._alone:
+            return True
+
+        async def horizons(reader: Reader) -> list[int]:
+            living = [epoch for epoch in await _in_state(reader, EpochState.LIVING) if epoch != self.epoch]
+            beats = await reader.get_many([_BEATS + u64(epoch) for epoch in living])
+            return [BEAT_ROW.decode(beat).horizon if beat is not None else 0 for beat in beats]
+
+        return all(horizon >= sequence for horizon in await self._catalog.read(horizons))
+
+    # --- life and death ---
+
+    async def beat(self) -> None:
+        """Publish that this process lives, and its horizon. Raises EpochLost if it was marked dead."""
+        beat = BEAT_ROW.encode(BeatRow(time_us=self._clock.now_us(), horizon=self.oldest()))
+
+        async def publish(txn: Transaction) -> None:
+            await self.guard(txn)
+            txn.put(_BEATS + u64(self.epoch), beat)
+
+        await self._catalog.transact(publish)
+
+    async def live(self) -> list[int]:
+        """All living epochs, oldest first."""
+        return await self._catalog.read(lambda reader: _in_state(reader, EpochState.LIVING))
+
+    async def dead(self) -> list[int]:
+        """All epochs that are dead but not forgotten, oldest first: their uncommitted pieces may be collected."""
+        return await self._catalog.read(lambda reader: _in_state(reader, EpochState.DEAD))
+
+    async def mark_dead(self, epoch: int) -> None:
+        """From the return of this on, nothing of `epoch` commits any more. An unknown epoch stays unknown."""
+
+        async def mark(txn: Transaction) -> None:
+            if await txn.get(_STATES + u64(epoch)) is not None:
+                txn.put(_STATES + u64(epoch), STATE_ROW.encode(StateRow(state=EpochState.DEAD)))
+                txn.delete(_BEATS + u64(epoch))
+
+        await self._catalog.transact(mark)
+
+    async def mark_expired(self, expiry_us: int) -> list[int]:
+        """Mark dead every other epoch whose last beat is more than `expiry_us` old; returns them."""
+        limit = self._clock.now_us() - expiry_us
+
+        async def mark(txn: Transaction) -> list[int]:
+            expired = []
+            for epoch in await _in_state(txn, EpochState.LIVING):
+                beat = await txn.get(_BEATS + u64(epoch))
+                if epoch != self.epoch and (beat is None or BEAT_ROW.decode(beat).time_us < limit):
+                    txn.put(_STATES + u64(epoch), STATE_ROW.encode(StateRow(state=EpochState.DEAD)))
+                    txn.delete(_BEATS + u64(epoch))
+                    expired.append(epoch)
+            return expired
+
+        return await self._catalog.transact(mark)
+
+    async def forget(self, epoch: int) -> None:
+        """A dead epoch's pieces are collected: drop its row. It stays fenced, for a missing row refuses too."""
+
+        async def forget(txn: Transaction) -> None:
+            stored = await txn.get(_STATES + u64(epoch))
+            if stored is not None and STATE_ROW.decode(stored).state is EpochState.DEAD:
+                txn.delete(_STATES + u64(epoch))
+
+        await self._catalog.transact(forget)
+
+    async def close(self) -> None:
+        """An orderly end: this epoch is dead."""
+        await self.mark_dead(self.epoch)
+
+
+class EpochKeeper:
+    """Worker that beats for this process and marks others dead that have not beaten for `expiry` seconds."""
+
+    def __init__(self, epochs: Epochs, *, interval: float = 3, expiry: float = 30) -> None:
+        self.name = "epochs"
+        self.interval = interval
+        self._epochs = epochs
+        self._expiry_us = int(expiry * 1e6)
+        self._marked = 0
+
+    async def turn(self) -> WorkerState:
+        """One beat. Raises EpochLost when this process was declared dead: it must stop serving."""
+        await self._epochs.beat()
+        self._marked += len(await self._epochs.mark_expired(self._expiry_us))
+        return WorkerState.IDLE
+
+    def report(self) -> WorkerReport:
+        return WorkerReport(progress=f"epoch {self._epochs.epoch}", counters={"marked_dead": self._marked})
+
+
+async def _in_state(reader: Reader, state: EpochState) -> list[int]:
+    rows = await reader.scan(_STATES, prefix_end(_STATES), limit=_SCAN)
+    return [read_u64(key, len(_STATES))[0] for key, value in rows if STATE_ROW.decode(value).state is state]

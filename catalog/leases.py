@@ -1,0 +1,123 @@
+"""Leases: one holder at a time for a named job, with a fencing token that grows with every new holder.
+
+Rows: LEASE ‖ "t" ‖ name → token and holder, written on acquire and release; LEASE ‖ "x" ‖ name → expiry, written on
+renewal. They are apart so that work guarded by the token does not collide with renewals. The token of a name never
+goes back, so it also fences things outside the catalog.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from catalog.errors import LeaseLost
+from catalog.interface import Catalog, Reader, Transaction
+from catalog.keys import u64
+from catalog.prefixes import LEASE
+from catalog.records import Codec, Record
+from core.clock import Clock
+
+
+class LeaseRow(Record, tag=1, kw_only=True, frozen=True):
+    """Who holds a lease (empty: nobody) and the token it was given."""
+
+    token: int
+    holder: bytes = b""
+
+
+LEASE_ROW: Final = Codec(LeaseRow)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A held lease. It may have been lost since; `guard` tells for certain."""
+
+    leases: Leases
+    name: bytes
+    token: int
+
+    async def renew(self, seconds: float) -> None:
+        """Hold it for `seconds` from now. Raises LeaseLost if somebody else took it or it was released."""
+        await self.leases.renew(self, seconds)
+
+    async def release(self) -> None:
+        """Let others take it at once. Nothing happens if it is lost already."""
+        await self.leases.release(self)
+
+    async def guard(self, txn: Reader) -> None:
+        """Make a transaction fail with LeaseLost unless the lease is still this holder's when it commits. An expired
+        lease that nobody took is still held."""
+        if (await self.leases.row(txn, self.name)).token != self.token:
+            raise LeaseLost(f"the lease {self.name!r} was taken over")
+
+
+class Leases:
+    """The leases of one process. `holder` names it to people; two processes must not share one."""
+
+    def __init__(self, catalog: Catalog, clock: Clock, *, holder: bytes) -> None:
+        if not holder:
+            raise ValueError("a lease holder needs a name")
+        self._catalog = catalog
+        self._clock = clock
+        self._holder = holder
+
+    async def acquire(self, name: bytes, seconds: float) -> Lease | None:
+        """Take the lease for `seconds`; None while another holder's has not expired. Taking it again gives a new
+        token, which fences off the earlier one."""
+        now = self._clock.now_us()
+
+        async def acquire(txn: Transaction) -> int | None:
+            row = await self.row(txn, name)
+            expiry = int.from_bytes(await txn.get(_expiry_key(name)) or b"", "big")
+            if row.holder not in (b"", self._holder) and expiry > now:
+                return None
+            txn.put(_row_key(name), LEASE_ROW.encode(LeaseRow(token=row.token + 1, holder=self._holder)))
+            txn.put(_expiry_key(name), u64(now + int(seconds * 1e6)))
+            return row.token + 1
+
+        token = await self._catalog.transact(acquire)
+        return None if token is None else Lease(self, name, token)
+
+    async def renew(self, lease: Lease, seconds: float) -> None:
+        """See `Lease.renew`."""
+        expiry = self._clock.now_us() + int(seconds * 1e6)
+
+        async def renew(txn: Transaction) -> None:
+            await lease.guard(txn)
+            txn.put(_expiry_key(lease.name), u64(expiry))
+
+        await self._catalog.transact(renew)
+
+    async def release(self, lease: Lease) -> None:
+        """See `Lease.release`."""
+
+        async def release(txn: Transaction) -> None:
+            row = await self.row(txn, lease.name)
+            if row.token == lease.token and row.holder:
+                # The token goes up, so that whatever still runs under the lease is fenced off from now on.
+                txn.put(_row_key(lease.name), LEASE_ROW.encode(LeaseRow(token=row.token + 1)))
+
+        await self._catalog.transact(release)
+
+    async def holder(self, name: bytes) -> bytes:
+        """Who holds the lease now; empty for nobody."""
+        now = self._clock.now_us()
+
+        async def holder(reader: Reader) -> bytes:
+            expiry = int.from_bytes(await reader.get(_expiry_key(name)) or b"", "big")
+            return (await self.row(reader, name)).holder if expiry > now else b""
+
+        return await self._catalog.read(holder)
+
+    async def row(self, reader: Reader, name: bytes) -> LeaseRow:
+        """The stored state of a lease."""
+        stored = await reader.get(_row_key(name))
+        return LeaseRow(token=0) if stored is None else LEASE_ROW.decode(stored)
+
+
+def _row_key(name: bytes) -> bytes:
+    return LEASE + b"t" + name
+
+
+def _expiry_key(name: bytes) -> bytes:
+    return LEASE + b"x" + name
