@@ -13,7 +13,7 @@ from erasure.liberasurecode import LiberasurecodeCodec
 from erasure.portable import PortableCodec
 from erasure.scheme import Scheme
 
-_BEST_FIRST: tuple[Callable[[], Codec], ...] = (IsalCodec, LiberasurecodeCodec, PortableCodec)
+_BEST_FIRST: tuple[Callable[[], Codec], ...] = (IsalCodec, LiberasurecodeCodec)
 
 
 @cache

@@ -40,7 +40,7 @@ class Rebuilder:
         for index, shard in have.items():
             if memoryview(shard).nbytes != size:
                 raise ValueError(f"shard {index} of stripe {self._next}: not {size} bytes")
-        made = {index: bytearray(have.get(index, b"")) or bytearray(size) for index in self._hashes}
+        made = {index: bytearray(have.get(index, size)) for index in self._hashes}
         missing = {index: shard for index, shard in made.items() if index not in have}
         self._codec.reconstruct(self._shape.scheme, have, missing)
         for index, shard in made.items():

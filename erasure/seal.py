@@ -15,9 +15,9 @@ from core.buffers import Buffer
 from core.ids import ID_LENGTH
 from erasure.errors import DamagedFrame
 from erasure.frames import FRAME_PLAIN, FRAME_SEALED, TAG, frame_count, sealed_length
+from erasure.keys import KEY_LENGTH
 
 SEAL_FORMAT = 1
-KEY_LENGTH = 32
 
 _NONCE = struct.Struct(">4xQ")
 _ASSOCIATED = struct.Struct(">B16sQ?")
@@ -152,8 +152,10 @@ class BodyOpener:
     def open_scattered(self, first_frame: int, parts: Sequence[Buffer], out: Buffer) -> int:
         """As `open`, for sealed bytes that lie in several buffers one after the other, such as a stripe's shards."""
         total = sum(memoryview(part).nbytes for part in parts)
-        if not total:
+        if not total and self.length:
             return 0
+        if not total:
+            raise DamagedFrame(self.body_id, first_frame, "missing")
         end = first_frame + -(-total // FRAME_SEALED)
         last = end == self._frames
         expected = min(end * FRAME_PLAIN, self.length) - first_frame * FRAME_PLAIN + TAG * (end - first_frame)

@@ -126,7 +126,8 @@ def test_a_last_frame_does_not_pass_for_an_inner_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("length", "cut", "named"), [(LENGTH, 1, 3), (LENGTH, 117, 2), (LENGTH, 101, 3), (0, 1, 0), (FRAME_PLAIN, 5, 0)]
+    ("length", "cut", "named"),
+    [(LENGTH, 1, 3), (LENGTH, 117, 2), (LENGTH, 101, 3), (0, 1, 0), (0, 16, 0), (FRAME_PLAIN, 5, 0)],
 )
 def test_truncation_is_refused_and_named(length: int, cut: int, named: int) -> None:
     sealed = memoryview(sealed_body(length))
@@ -142,7 +143,7 @@ def test_frames_left_out_at_the_end_are_not_made_up() -> None:
 
 def test_bytes_behind_the_last_frame_are_refused() -> None:
     with pytest.raises(DamagedFrame):
-        BodyOpener(KEY, BODY, LENGTH).open(0, sealed_body(LENGTH) + b"x", bytearray(2 * LENGTH))
+        BodyOpener(KEY, BODY, LENGTH).open(0, sealed_body(LENGTH) + b"x", bytearray(LENGTH))
 
 
 def test_another_key_is_refused() -> None:
