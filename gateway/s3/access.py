@@ -1,0 +1,199 @@
+"""Who may do what: every handler asks here before it acts.
+
+One bucket look-up, one question to the authorizer, S3's answers for a refusal. A caller who may not list a bucket must
+not learn which keys it has, so a missing key looks to it like one it may not read.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from core.access import AccessContext, Decision, PrincipalKind, Resource
+from engine.errors import IsDeleteMarker, NoSuchBucket, NoSuchKey, NoSuchVersion
+from engine.open import OpenObject
+from engine.types import Bucket, ObjectInfo
+from engine.versions import is_version_id
+from gateway.s3.contract import BucketCheck, S3Request, Services
+from gateway.s3.errors import S3Error
+from gateway.s3.rules.naming import check_key
+from gateway.s3.rules.versions import version_headers
+
+
+def denied() -> S3Error:
+    return S3Error("AccessDenied")
+
+
+async def allows(
+    services: Services,
+    request: S3Request,
+    action: str,
+    bucket: Bucket,
+    *,
+    key: str = "",
+    version_id: str = "",
+    object_owner: str = "",
+    object_acl: str = "private",
+) -> bool:
+    """Ask the authorizer about one action on a bucket, or on a key in it."""
+    context = AccessContext(
+        bucket_owner=bucket.owner,
+        bucket_acl=bucket.acl,
+        object_owner=object_owner,
+        object_acl=object_acl,
+        secure=request.secure,
+        source_ip=request.source_ip,
+    )
+    decision = await services.authorizer.authorize(
+        request.principal, action, Resource(bucket.name, key, version_id), context
+    )
+    return decision is Decision.ALLOW
+
+
+async def require_service(services: Services, request: S3Request, action: str) -> None:
+    """Ask about the service itself, or about a bucket that does not exist yet. Raises S3Error AccessDenied."""
+    context = AccessContext(secure=request.secure, source_ip=request.source_ip)
+    decision = await services.authorizer.authorize(request.principal, action, Resource(request.bucket), context)
+    if decision is not Decision.ALLOW:
+        raise denied()
+
+
+async def find_bucket(services: Services, name: str, expected_owner: str | None) -> Bucket:
+    """The bucket. Raises S3Error NoSuchBucket, and AccessDenied where its owner is not the expected one."""
+    try:
+        bucket = await services.store.get_bucket(name)
+    except NoSuchBucket:
+        raise S3Error("NoSuchBucket", fields={"BucketName": name}) from None
+    if expected_owner and bucket.owner != expected_owner:
+        raise denied()
+    return bucket
+
+
+async def require_bucket(services: Services, request: S3Request, action: str) -> Bucket:
+    """The request's bucket, once `action` on it is allowed. Raises S3Error NoSuchBucket, AccessDenied."""
+    bucket = await find_bucket(services, request.bucket, request.params.get("ExpectedBucketOwner"))
+    if not await allows(services, request, action, bucket):
+        raise denied()
+    return bucket
+
+
+async def require_write(services: Services, request: S3Request, *actions: str) -> Bucket:
+    """The request's bucket, once every one of `actions` on a new object of the caller under the request's key is
+    allowed. Raises S3Error NoSuchBucket, AccessDenied, KeyTooLongError."""
+    bucket = await find_bucket(services, request.bucket, request.params.get("ExpectedBucketOwner"))
+    check_key(request.key)
+    for action in actions:
+        if not await allows(services, request, action, bucket, key=request.key, object_owner=request.principal.id):
+            raise denied()
+    return bucket
+
+
+def writer(request: S3Request, bucket: Bucket) -> str:
+    """Who owns what the caller writes: the caller, or the bucket's owner when nobody signed."""
+    return bucket.owner if request.principal.kind is PrincipalKind.ANONYMOUS else request.principal.id
+
+
+def check_version_id(version_id: str | None) -> str:
+    """A version id of a possible form, "" for none. Raises S3Error InvalidArgument."""
+    if not version_id:
+        return ""
+    if not is_version_id(version_id):
+        raise S3Error(
+            "InvalidArgument",
+            "Invalid version id specified",
+            fields={"ArgumentName": "versionId", "ArgumentValue": version_id},
+        )
+    return version_id
+
+
+def versioned(action: str, version_id: str) -> str:
+    """IAM's name of an object action on a version: s3:GetObject -> s3:GetObjectVersion, s3:GetObjectTagging ->
+    s3:GetObjectVersionTagging."""
+    if not version_id:
+        return action
+    verb, _, rest = action.partition("Object")
+    return f"{verb}ObjectVersion{rest}"
+
+
+async def refuse_missing(
+    services: Services, request: S3Request, bucket: Bucket, key: str, version_id: str, error: Exception
+) -> NoReturn:
+    """Raise what S3 answers for a key that can't be had: 404 and 405 are told only to who may list the bucket."""
+    action = "s3:ListBucketVersions" if version_id else "s3:ListBucket"
+    if not await allows(services, request, action, bucket, key=key):
+        raise denied() from None
+    if isinstance(error, IsDeleteMarker):
+        headers = {"x-amz-delete-marker": "true", **version_headers(error.info.version_id)}
+        if version_id:
+            raise S3Error(
+                "MethodNotAllowed",
+                fields={"Method": request.http.method, "ResourceType": "DeleteMarker"},
+                headers={**headers, "Allow": "DELETE"},
+            ) from None
+        raise S3Error("NoSuchKey", fields={"Key": key}, headers=headers) from None
+    if isinstance(error, NoSuchVersion):
+        raise S3Error("NoSuchVersion", fields={"Key": key, "VersionId": version_id}) from None
+    raise S3Error("NoSuchKey", fields={"Key": key}) from None
+
+
+async def require_object(
+    services: Services,
+    request: S3Request,
+    action: str,
+    bucket: Bucket,
+    key: str,
+    version_id: str,
+    info: ObjectInfo,
+) -> None:
+    """Ask about `action` on an object that was found. Raises S3Error AccessDenied."""
+    if not await allows(
+        services,
+        request,
+        versioned(action, version_id),
+        bucket,
+        key=key,
+        version_id=version_id,
+        object_owner=info.attributes.owner,
+        object_acl=info.attributes.acl,
+    ):
+        raise denied()
+
+
+async def open_object(
+    services: Services, request: S3Request, *actions: str, bucket: Bucket, key: str, version_id: str
+) -> OpenObject:
+    """An object opened for reading, once every one of `actions` on it is allowed; the caller closes it."""
+    check_key(key)
+    try:
+        opened = await services.store.open_object(bucket, key, version_id)
+    except (NoSuchKey, NoSuchVersion, IsDeleteMarker) as error:
+        await refuse_missing(services, request, bucket, key, version_id, error)
+    try:
+        for action in actions:
+            await require_object(services, request, action, bucket, key, version_id, opened.info)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+async def head_object(services: Services, request: S3Request, *actions: str) -> tuple[Bucket, str, ObjectInfo]:
+    """The request's bucket, version id and object, once every one of `actions` is allowed on it."""
+    bucket = await find_bucket(services, request.bucket, request.params.get("ExpectedBucketOwner"))
+    version_id = check_version_id(request.params.get("VersionId"))
+    check_key(request.key)
+    try:
+        info = await services.store.head_object(bucket, request.key, version_id)
+    except (NoSuchKey, NoSuchVersion, IsDeleteMarker) as error:
+        await refuse_missing(services, request, bucket, request.key, version_id, error)
+    for action in actions:
+        await require_object(services, request, action, bucket, request.key, version_id, info)
+    return bucket, version_id, info
+
+
+def bucket_check(services: Services) -> BucketCheck:
+    """The check that guards the fixed answers for configurations that can't be set."""
+
+    async def check(request: S3Request, action: str) -> Bucket:
+        return await require_bucket(services, request, action)
+
+    return check

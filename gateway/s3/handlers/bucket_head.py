@@ -1,0 +1,11 @@
+"""HeadBucket."""
+
+from __future__ import annotations
+
+from gateway.s3.access import require_bucket
+from gateway.s3.contract import S3Request, S3Response, Services
+
+
+async def head_bucket(services: Services, request: S3Request) -> S3Response:
+    bucket = await require_bucket(services, request, "s3:ListBucket")
+    return S3Response({"BucketRegion": bucket.location or services.settings.region, "AccessPointAlias": False})
