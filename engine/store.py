@@ -13,11 +13,15 @@ from catalog.interface import Catalog
 from core.buffers import Source
 from core.clock import Clock
 from core.workers import Worker
+from engine import attributes, complete, copy, delete, listing, objects, uploads
 from engine.bodies import Bodies
+from engine.buckets import Buckets
+from engine.context import Context
 from engine.errors import EngineError
 from engine.keyring import Keyring
 from engine.open import OpenObject
 from engine.ports import CommitObserver
+from engine.reclaim import Reclaimer
 from engine.types import (
     UNCONDITIONAL,
     Bucket,
@@ -52,47 +56,49 @@ class ObjectStore:
         keyring: Keyring,
         clock: Clock,
         observers: Sequence[CommitObserver] = (),
-    ) -> None: ...
+    ) -> None:
+        self._buckets = Buckets(catalog, keyring, clock)
+        self._context = Context(catalog, bodies, keyring, clock, self._buckets, tuple(observers))
 
     async def start(self) -> None:
         """Begin to follow the change feed, which keeps the bucket cache fresh. Call once, before serving."""
-        raise NotImplementedError
+        await self._buckets.start()
 
     async def close(self) -> None:
         """Stop what `start` began."""
-        raise NotImplementedError
+        await self._buckets.close()
 
     def workers(self) -> list[Worker]:
         """The background jobs of the metadata half, for the worker runner: reclaiming of manifests and upload parts,
         expiry of remembered completions and of tombstones."""
-        raise NotImplementedError
+        return [Reclaimer(self._context)]
 
     # Buckets
 
     async def create_bucket(self, name: str, *, owner: str, acl: str = "private", location: str = "") -> Bucket:
         """Make a bucket; the name's form is the caller's business. Raises BucketExists with the present owner."""
-        raise NotImplementedError
+        return await self._buckets.create(name, owner=owner, acl=acl, location=location)
 
     async def get_bucket(self, name: str) -> Bucket:
         """From a cache that the change feed invalidates (other gateways' changes show within a second). Raises
         NoSuchBucket."""
-        raise NotImplementedError
+        return await self._buckets.get(name)
 
     async def delete_bucket(self, bucket: Bucket) -> None:
         """Remove an empty bucket. Raises BucketNotEmpty while it holds any version or delete marker. Uploads in
         progress don't hold it back (as on AWS): they are gone with it, and their parts are reclaimed."""
-        raise NotImplementedError
+        await self._buckets.delete(bucket)
 
     async def list_buckets(
         self, *, owner: str | None, prefix: str = "", after: str = "", limit: int = 1000
     ) -> tuple[list[Bucket], str]:
-        """Buckets by name, those of `owner` or all, with names > `after`; and the name to go on after, "" at the end."""
-        raise NotImplementedError
+        """Buckets by name > `after`, those of `owner` or all; and the name to go on after, "" at the end."""
+        return await self._buckets.list(owner=owner, prefix=prefix, after=after, limit=limit)
 
     async def update_bucket(self, bucket: Bucket, change: Callable[[Bucket], Bucket]) -> Bucket:
         """Replace versioning, acl or settings: `change` gets the stored bucket and may run again. Id, name, owner,
         location and creation time can't change (ValueError)."""
-        raise NotImplementedError
+        return await self._buckets.update(bucket, change)
 
     # Objects
 
@@ -110,16 +116,26 @@ class ObjectStore:
     ) -> ObjectInfo:
         """Store a new version. Raises PreconditionFailed("If-None-Match" | "If-Match"), NoSuchKey (If-Match on a
         missing key or a delete marker), Unavailable, StorageFull, and whatever `source` or `finish` raises."""
-        raise NotImplementedError
+        return await objects.put_object(
+            self._context,
+            bucket,
+            key,
+            source,
+            attributes=attributes,
+            digests=digests,
+            finish=finish,
+            condition=condition,
+            size_hint=size_hint,
+        )
 
     async def head_object(self, bucket: Bucket, key: str, version_id: str = "") -> ObjectInfo:
         """Raises NoSuchKey, NoSuchVersion (also for an id of another form), IsDeleteMarker(info), where info.is_latest
         and the caller's own version_id tell how it was reached."""
-        raise NotImplementedError
+        return await objects.head_object(self._context, bucket, key, version_id)
 
     async def open_object(self, bucket: Bucket, key: str, version_id: str = "") -> OpenObject:
         """The same, holding the version's bytes readable until `close()`; use as `async with`."""
-        raise NotImplementedError
+        return await objects.open_object(self._context, bucket, key, version_id)
 
     async def delete_object(
         self,
@@ -134,14 +150,16 @@ class ObjectStore:
         suspended: the null one, which replaces the null version). With one: remove exactly that version; the one before
         becomes the latest. What is not there is no error. `version_id` of the result is "" on an unversioned bucket
         unless one was given. Raises PreconditionFailed; NoSuchVersion for an id of an impossible form."""
-        raise NotImplementedError
+        return await delete.delete_object(
+            self._context, bucket, key, version_id=version_id, condition=condition, owner=owner
+        )
 
     async def delete_objects(
         self, bucket: Bucket, items: Sequence[tuple[str, str, WriteCondition]], *, owner: str
     ) -> list[DeleteResult | EngineError]:
         """`delete_object` for each (key, version id, condition), in bounded concurrency so that commits are shared.
         Results in the order of `items`; an item's refusal is its result."""
-        raise NotImplementedError
+        return await delete.delete_objects(self._context, bucket, items, owner=owner)
 
     async def copy_object(
         self,
@@ -156,17 +174,17 @@ class ObjectStore:
         """A new version with `source`'s bytes: shares the manifest and moves none. Without `outcome` the copy keeps
         the source's ETag, checksums and parts; with one it takes ETag and checksums from it, and keeps the parts only
         while its ETag has the multipart form. If the source is deleted meanwhile its bytes are copied."""
-        raise NotImplementedError
+        return await copy.copy_object(
+            self._context, source, bucket, key, attributes=attributes, condition=condition, outcome=outcome
+        )
 
-    async def set_tags(
-        self, bucket: Bucket, key: str, version_id: str, tags: Sequence[tuple[str, str]]
-    ) -> ObjectInfo:
+    async def set_tags(self, bucket: Bucket, key: str, version_id: str, tags: Sequence[tuple[str, str]]) -> ObjectInfo:
         """Replace a version's tags ("" = the latest); errors as `head_object`."""
-        raise NotImplementedError
+        return await attributes.set_tags(self._context, bucket, key, version_id, tags)
 
     async def set_acl(self, bucket: Bucket, key: str, version_id: str, acl: str) -> ObjectInfo:
         """Replace a version's canned ACL; errors as `head_object`."""
-        raise NotImplementedError
+        return await attributes.set_acl(self._context, bucket, key, version_id, acl)
 
     # Listings: `limit` counts keys (versions, uploads) and common prefixes together; 0 gives an empty page.
     # A marker is exclusive; one that lies inside a common prefix skips that prefix.
@@ -175,7 +193,9 @@ class ObjectStore:
         self, bucket: Bucket, *, prefix: str = "", delimiter: str = "", after: str = "", limit: int = 1000
     ) -> Listing:
         """The latest versions that are no delete markers, by key."""
-        raise NotImplementedError
+        return await listing.list_objects(
+            self._context, bucket, prefix=prefix, delimiter=delimiter, after=after, limit=limit
+        )
 
     async def list_versions(
         self,
@@ -188,8 +208,16 @@ class ObjectStore:
         limit: int = 1000,
     ) -> VersionListing:
         """All versions and delete markers: key ascending, newest first. `version_marker` may be a public version id,
-        "null", or the `next_version_id` of the page before (opaque). Raises NoSuchVersion for one of impossible form."""
-        raise NotImplementedError
+        "null", or the `next_version_id` of the page before (opaque). Raises NoSuchVersion for an impossible form."""
+        return await listing.list_versions(
+            self._context,
+            bucket,
+            prefix=prefix,
+            delimiter=delimiter,
+            key_marker=key_marker,
+            version_marker=version_marker,
+            limit=limit,
+        )
 
     # Multipart uploads
 
@@ -203,11 +231,19 @@ class ObjectStore:
         checksum_algorithm: str = "",
         checksum_type: ChecksumType | None = None,
     ) -> Upload:
-        raise NotImplementedError
+        return await uploads.create_upload(
+            self._context,
+            bucket,
+            key,
+            attributes=attributes,
+            initiator=initiator,
+            checksum_algorithm=checksum_algorithm,
+            checksum_type=checksum_type,
+        )
 
     async def get_upload(self, bucket: Bucket, key: str, upload_id: str) -> Upload:
         """Raises NoSuchUpload: unknown, of another key or bucket, aborted or completed."""
-        raise NotImplementedError
+        return await uploads.get_upload(self._context, bucket, key, upload_id)
 
     async def upload_part(
         self,
@@ -223,7 +259,17 @@ class ObjectStore:
     ) -> Part:
         """Store part `number` (1 to 10,000, the caller checks); a later commit of the same number replaces it. Raises
         NoSuchUpload, also when the upload ended while the bytes were on their way."""
-        raise NotImplementedError
+        return await uploads.upload_part(
+            self._context,
+            bucket,
+            key,
+            upload_id,
+            number,
+            source,
+            digests=digests,
+            finish=finish,
+            size_hint=size_hint,
+        )
 
     async def upload_part_copy(
         self,
@@ -240,7 +286,9 @@ class ObjectStore:
         """Make a part of a range of an open object by reference: no bytes are stored (but if the source is deleted
         meanwhile, or the range is made of very many extents). `outcome` is the range's ETag and checksums: the caller
         reads the range through its digests first (`source.read`)."""
-        raise NotImplementedError
+        return await uploads.upload_part_copy(
+            self._context, bucket, key, upload_id, number, source, offset, length, outcome=outcome
+        )
 
     async def complete_upload(
         self,
@@ -257,17 +305,26 @@ class ObjectStore:
         may run again, and raising refuses the completion and leaves the upload as it was. An empty checksum set in a
         CompletePart is not compared. Raises NoSuchUpload, InvalidPartOrder (also for no parts), InvalidPart(number),
         PartTooSmall, and the conditions' errors. The same completion again within a day gives the same answer."""
-        raise NotImplementedError
+        return await complete.complete_upload(
+            self._context,
+            bucket,
+            key,
+            upload_id,
+            parts,
+            conclude=conclude,
+            condition=condition,
+            minimum_part=minimum_part,
+        )
 
     async def abort_upload(self, bucket: Bucket, key: str, upload_id: str) -> None:
         """Raises NoSuchUpload."""
-        raise NotImplementedError
+        await uploads.abort_upload(self._context, bucket, key, upload_id)
 
     async def list_parts(
         self, bucket: Bucket, key: str, upload_id: str, *, after: int = 0, limit: int = 1000
     ) -> PartListing:
         """Parts with numbers > `after`. Raises NoSuchUpload."""
-        raise NotImplementedError
+        return await uploads.list_parts(self._context, bucket, key, upload_id, after=after, limit=limit)
 
     async def list_uploads(
         self,
@@ -280,4 +337,12 @@ class ObjectStore:
         limit: int = 1000,
     ) -> UploadListing:
         """Uploads in progress: by key, then by time of initiation."""
-        raise NotImplementedError
+        return await listing.list_uploads(
+            self._context,
+            bucket,
+            prefix=prefix,
+            delimiter=delimiter,
+            key_marker=key_marker,
+            upload_marker=upload_marker,
+            limit=limit,
+        )

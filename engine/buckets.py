@@ -1,0 +1,240 @@
+"""Buckets: names, owners, settings, and the cache that every request asks.
+
+Whether a bucket still exists is decided in the transaction that fills it: each one reads the BUCKET row (`live`), which
+none of them writes. `delete` reads that row too, and scans the bucket's listing rows *in its transaction*: so whichever
+of a filling commit and the deletion is serialized first makes the other run again and see it. This is the only
+transaction that reads listing rows; a plain `read` before it turns away a bucket that is obviously in use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+
+import msgspec
+
+from catalog.errors import CatalogClosed, FeedTrimmed
+from catalog.interface import Catalog, Reader, Transaction
+from catalog.keys import prefix_end, terminated
+from core.clock import Clock
+from core.ids import new_id
+from engine.errors import BucketExists, BucketNotEmpty, NoSuchBucket
+from engine.keyring import Keyring, KeyUnavailable
+from engine.layout import (
+    BUCKET,
+    BUCKET_NAME,
+    BUCKET_OWNER,
+    ID,
+    KIND,
+    LIST,
+    RECLAIM_BUCKET,
+    VERSION_LIST,
+    owner_key,
+    reclaim_key,
+)
+from engine.records import BUCKET_ROW, BucketRow, bucket_value, versioning_code
+from engine.types import Bucket
+
+#: Buckets that the cache holds; beyond it the oldest entry goes.
+CACHE_SIZE = 10_000
+#: Seconds between looks at the change feed: what another gateway changed shows here within a second.
+FOLLOW_INTERVAL = 0.25
+
+
+class Buckets:
+    """All that is done to buckets as such."""
+
+    def __init__(self, catalog: Catalog, keyring: Keyring, clock: Clock) -> None:
+        self._catalog = catalog
+        self._keyring = keyring
+        self._clock = clock
+        self._by_name: dict[str, Bucket] = {}
+        self._names: dict[bytes, str] = {}  # bucket id -> name, for the cached ones
+        self._rows: dict[bytes, tuple[bytes, Bucket]] = {}  # bucket id -> the row as last seen, and its value
+        self._forgets = 0  # how often an entry was dropped: a read begun before that must not fill the cache
+        self._follower: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Follow the change feed from now on; needless where no other process can write to the catalog."""
+        if self._catalog.exclusive:
+            return
+        self._follower = asyncio.create_task(self._follow(await self._catalog.sequence()), name="bucket cache")
+
+    async def close(self) -> None:
+        if self._follower is not None:
+            self._follower.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._follower
+            self._follower = None
+
+    async def create(self, name: str, *, owner: str, acl: str, location: str) -> Bucket:
+        bucket = Bucket(new_id(), name, owner, self._clock.now_us(), location, acl=acl)
+        key = self._keyring.new_bucket_key(bucket.id)
+        row = BUCKET_ROW.encode(
+            BucketRow(
+                name=name,
+                owner=owner,
+                created_us=bucket.created_us,
+                location=location,
+                versioning=versioning_code(bucket.versioning),
+                acl=acl,
+                settings={},
+            )
+        )
+
+        async def commit(txn: Transaction) -> None:
+            present = await txn.get(BUCKET_NAME + name.encode())
+            if present is not None:
+                raise BucketExists((await _load(txn, present)).owner)
+            txn.put(BUCKET_NAME + name.encode(), bucket.id)
+            txn.put(BUCKET + bucket.id, row)
+            txn.put(owner_key(owner, name), bucket.id)
+            await self._keyring.put_bucket_key(txn, key)
+
+        await self._catalog.transact(commit)
+        return bucket
+
+    async def get(self, name: str) -> Bucket:
+        """The bucket of this name, from the cache where it is. Raises NoSuchBucket."""
+        cached = self._by_name.get(name)
+        if cached is not None:
+            return cached
+        forgets = self._forgets
+
+        async def look(reader: Reader) -> Bucket:
+            bucket_id = await reader.get(BUCKET_NAME + name.encode())
+            if bucket_id is None:
+                raise NoSuchBucket("no such bucket")
+            return await _load(reader, bucket_id)
+
+        bucket = await self._catalog.read(look)
+        if forgets == self._forgets:
+            if len(self._by_name) >= CACHE_SIZE:
+                self._forget(next(iter(self._names)))
+            self._by_name[name] = bucket
+            self._names[bucket.id] = name
+        return bucket
+
+    def live(self, bucket: Bucket, raw: bytes | None) -> Bucket:
+        """The bucket as the committing transaction sees it; `raw` is the row under BUCKET ‖ id, read in that
+        transaction. Raises NoSuchBucket when it is gone."""
+        if raw is None:
+            self._forget(bucket.id)
+            raise NoSuchBucket("the bucket was deleted")
+        seen = self._rows.get(bucket.id)
+        if seen is not None and seen[0] == raw:
+            return seen[1]
+        current = bucket_value(bucket.id, BUCKET_ROW.decode(raw))
+        if len(self._rows) >= CACHE_SIZE:
+            del self._rows[next(iter(self._rows))]
+        self._rows[bucket.id] = (raw, current)
+        return current
+
+    async def wrap(self, bucket: Bucket, manifest: bytes, length: int, content_key: bytes) -> bytes:
+        """Wrap a content key for a reference in this bucket. Raises NoSuchBucket: its keys go with it."""
+        try:
+            return await self._keyring.wrap_content_key(bucket.id, manifest, length, content_key)
+        except KeyUnavailable:
+            raise NoSuchBucket("the bucket was deleted") from None
+
+    async def update(self, bucket: Bucket, change: Callable[[Bucket], Bucket]) -> Bucket:
+        async def commit(txn: Transaction) -> Bucket:
+            raw = await txn.get(BUCKET + bucket.id)
+            if raw is None:
+                raise NoSuchBucket("the bucket was deleted")
+            row = BUCKET_ROW.decode(raw)
+            old = bucket_value(bucket.id, row)
+            new = change(old)
+            if replace(new, versioning=old.versioning, acl=old.acl, settings=old.settings) != old:
+                raise ValueError("only versioning, acl and settings of a bucket can change")
+            changed = msgspec.structs.replace(
+                row, versioning=versioning_code(new.versioning), acl=new.acl, settings=new.settings
+            )
+            txn.put(BUCKET + bucket.id, BUCKET_ROW.encode(changed))
+            return new
+
+        try:
+            return await self._catalog.transact(commit)
+        finally:
+            self._forget(bucket.id)
+
+    async def delete(self, bucket: Bucket) -> None:
+        async def check(reader: Reader) -> None:
+            for kind in (LIST, VERSION_LIST):
+                start = kind + bucket.id
+                if await reader.scan(start, prefix_end(start), limit=1, keys_only=True):
+                    raise BucketNotEmpty("the bucket is not empty")
+
+        async def commit(txn: Transaction) -> None:
+            current = await _load(txn, bucket.id)
+            await check(txn)
+            txn.delete(BUCKET + bucket.id)
+            txn.delete(BUCKET_NAME + current.name.encode())
+            txn.delete(owner_key(current.owner, current.name))
+            await self._keyring.delete_bucket_keys(txn, bucket.id)
+            txn.put(reclaim_key(self._clock.now_us(), RECLAIM_BUCKET, bucket.id), b"")
+
+        await self._catalog.read(check)
+        await self._catalog.transact(commit)
+        self._forget(bucket.id)
+        self._keyring.forget(bucket.id)
+
+    async def list(self, *, owner: str | None, prefix: str, after: str, limit: int) -> tuple[list[Bucket], str]:
+        base = BUCKET_NAME if owner is None else BUCKET_OWNER + terminated(owner.encode())
+        start = max(base + prefix.encode(), base + after.encode() + b"\0" if after else b"")
+        end = prefix_end(base + prefix.encode())
+        if limit <= 0 or start >= end:
+            return [], ""
+
+        async def look(reader: Reader) -> tuple[list[Bucket], bool]:
+            rows = await reader.scan(start, end, limit=limit + 1)
+            found = await reader.get_many([BUCKET + bucket_id for _, bucket_id in rows[:limit]])
+            buckets = [
+                bucket_value(bucket_id, BUCKET_ROW.decode(raw))
+                for (_, bucket_id), raw in zip(rows, found, strict=False)
+                if raw is not None
+            ]
+            return buckets, len(rows) > limit
+
+        buckets, more = await self._catalog.read(look)
+        return buckets, buckets[-1].name if more else ""
+
+    def _forget(self, bucket_id: bytes) -> None:
+        self._forgets += 1
+        self._rows.pop(bucket_id, None)
+        name = self._names.pop(bucket_id, None)
+        if name is not None:
+            self._by_name.pop(name, None)
+
+    def _forget_all(self) -> None:
+        self._forgets += 1
+        self._rows.clear()
+        self._names.clear()
+        self._by_name.clear()
+
+    async def _follow(self, sequence: int) -> None:
+        """Drop cached buckets that any gateway changed."""
+        with contextlib.suppress(CatalogClosed):
+            while True:
+                await self._catalog.wait_changes(sequence)
+                try:
+                    changes = await self._catalog.changes(sequence)
+                except FeedTrimmed:
+                    self._forget_all()
+                    sequence = await self._catalog.sequence()
+                    continue
+                for change in changes:
+                    sequence = max(sequence, change.sequence)
+                    for key in change.keys:
+                        if key.startswith(BUCKET):
+                            self._forget(key[KIND : KIND + ID])
+                await asyncio.sleep(FOLLOW_INTERVAL)
+
+
+async def _load(reader: Reader, bucket_id: bytes) -> Bucket:
+    raw = await reader.get(BUCKET + bucket_id)
+    if raw is None:
+        raise NoSuchBucket("the bucket was deleted")
+    return bucket_value(bucket_id, BUCKET_ROW.decode(raw))

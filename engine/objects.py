@@ -1,0 +1,180 @@
+"""PUT, HEAD, and the open that GET starts with.
+
+A PUT costs two row reads (bucket, head) and two row writes (head, listing) beside those of its body: the head embeds
+the latest version and that embeds its one body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from catalog.interface import Reader, Transaction
+from core.buffers import Source
+from engine import references
+from engine.conditions import judge_write
+from engine.context import Context
+from engine.errors import IsDeleteMarker
+from engine.layout import BUCKET
+from engine.open import OpenObject
+from engine.records import MARKER, NULL, Version, pack_attributes, pack_checksum_type, pack_etag
+from engine.types import (
+    Bucket,
+    Digest,
+    Finish,
+    ObjectAttributes,
+    ObjectInfo,
+    Outcome,
+    Versioning,
+    WriteCondition,
+)
+from engine.versions import KeyPlace, decode_head, describe, load, next_token, push
+
+
+def new_version(
+    bucket: Bucket,
+    attributes: ObjectAttributes,
+    outcome: Outcome,
+    *,
+    size: int,
+    wrapped: bytes,
+    body: bytes = b"",
+    manifest: bytes = b"",
+    parts: int = 0,
+) -> Version:
+    """A version to be, still without the token and flags that its commit decides."""
+    return Version(
+        b"",
+        0,
+        size,
+        pack_etag(outcome.etag),
+        pack_attributes(attributes, bucket.owner),
+        outcome.checksums,
+        pack_checksum_type(outcome.checksum_type),
+        parts,
+        body,
+        manifest,
+        wrapped,
+    )
+
+
+class Commit:
+    """The common part of every transaction that adds a version: a callable for `Catalog.transact`.
+
+    `attach` gives the version its reference to body or manifest, before anything that it replaces lets go of the same.
+    `source` is what a copy was made of. After the transaction `version` is what was committed.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        bucket: Bucket,
+        key: str,
+        version: Version,
+        condition: WriteCondition,
+        *,
+        source: ObjectInfo | None = None,
+    ) -> None:
+        self._context = context
+        self._bucket = bucket
+        self._key = key
+        self._place = KeyPlace(bucket.id, key.encode())
+        self._version = version
+        self._condition = condition
+        self._source = source
+        self.version = version
+
+    async def __call__(self, txn: Transaction) -> ObjectInfo:
+        context, place = self._context, self._place
+        raw_bucket, raw_head = await txn.get_many((BUCKET + self._bucket.id, place.head))
+        bucket = context.buckets.live(self._bucket, raw_bucket)
+        head = decode_head(raw_head)
+        judge_write(self._condition, None if head is None else head.current)
+        now_us = context.clock.now_us()
+        version = self.version = msgspec.structs.replace(
+            self._version,
+            token=next_token(now_us, head),
+            flags=self._version.flags | (0 if bucket.versioning is Versioning.ENABLED else NULL),
+        )
+        await self.attach(txn, version)
+        replaced = await push(txn, context.bodies, place, head, version, now_us)
+        info = describe(bucket, self._key, version, latest=True)
+        if context.observers:
+            old = None if replaced is None else describe(bucket, self._key, replaced, latest=False)
+            for observer in context.observers:
+                if self._source is None:
+                    await observer.committed(txn, bucket, info, old)
+                else:
+                    await observer.copied(txn, bucket, info, self._source, old)
+        return info
+
+    async def attach(self, txn: Transaction, version: Version) -> None:
+        """For a body that this very transaction brings to life."""
+        references.create(txn, version.body, version.token)
+
+
+async def put_object(
+    context: Context,
+    bucket: Bucket,
+    key: str,
+    source: Source,
+    *,
+    attributes: ObjectAttributes,
+    digests: Sequence[Digest],
+    finish: Finish,
+    condition: WriteCondition,
+    size_hint: int | None,
+    copied_from: ObjectInfo | None = None,
+) -> ObjectInfo:
+    content_key = context.keyring.new_content_key()
+    stored = await context.bodies.store(
+        source,
+        content_key=content_key,
+        storage_class=attributes.storage_class,
+        digests=digests,
+        finish=finish,
+        size_hint=size_hint,
+    )
+    try:
+        wrapped = await context.buckets.wrap(bucket, stored.id, stored.length, content_key)
+        version = new_version(bucket, attributes, stored.outcome, size=stored.length, wrapped=wrapped, body=stored.id)
+        commit = Commit(context, bucket, key, version, condition, source=copied_from)
+    except BaseException:
+        await context.bodies.discard([stored])
+        raise
+    return await context.bodies.commit([stored], commit)
+
+
+async def head_object(context: Context, bucket: Bucket, key: str, version_id: str) -> ObjectInfo:
+    place = KeyPlace(bucket.id, key.encode())
+
+    async def look(reader: Reader) -> tuple[Version, bool]:
+        return await load(reader, place, version_id)
+
+    version, latest = await context.catalog.read(look)
+    return shown(bucket, key, version, latest=latest)
+
+
+async def open_object(context: Context, bucket: Bucket, key: str, version_id: str) -> OpenObject:
+    place = KeyPlace(bucket.id, key.encode())
+
+    async def look(reader: Reader) -> tuple[Version, bool]:
+        return await load(reader, place, version_id)
+
+    pin = context.bodies.pin()
+    try:
+        version, latest = await context.catalog.read(look)
+        info = shown(bucket, key, version, latest=latest)
+        return OpenObject(context.catalog, context.bodies, context.keyring, bucket, version, info, pin)
+    except BaseException:
+        pin.release()
+        raise
+
+
+def shown(bucket: Bucket, key: str, version: Version, *, latest: bool) -> ObjectInfo:
+    """The version described. Raises IsDeleteMarker."""
+    info = describe(bucket, key, version, latest=latest)
+    if version.flags & MARKER:
+        raise IsDeleteMarker(info)
+    return info
