@@ -18,9 +18,8 @@ MOST_LINES = 420
 LONG_FILES: dict[str, str] = {}
 
 #: Paths that exist on one machine only. Assembled so that this file does not hold them itself.
-MACHINE_PATHS = re.compile(
-    r"(?<![\w.])/(?:" + "|".join(["home" + "/[a-z]", "Users" + "/[a-z]", "root/", "work/"]) + ")"
-)
+_FOLDERS = ("home" + "/[a-z]", "Users" + "/[a-z]", "root/", "work/")
+MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:" + "|".join(_FOLDERS) + ")")
 
 
 def tracked(*patterns: str) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import IO
 
 import click
 from rich.console import Console
@@ -34,7 +35,7 @@ def add(
     email: str,
     canonical_id: str,
     access_key_id: str,
-    secret_file: click.utils.LazyFile | None,
+    secret_file: IO[str] | None,
     as_json: bool,
 ) -> None:
     """Add the user NAME and show the access key; the secret is not shown again."""

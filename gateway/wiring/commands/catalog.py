@@ -1,0 +1,70 @@
+"""`atoll catalog`: all metadata and small objects, backed up while serving, restored into a stopped data folder."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from catalog.backup import BackupSummary, restore, verify_backup
+from core.errors import StartRefused
+from gateway.wiring.lock import folder_lock
+from gateway.wiring.options import admin_client, human_size, settings_of, settings_options
+from gateway.wiring.secret_files import create_private_folder
+
+
+@click.group("catalog")
+def command() -> None:
+    """Back up or restore the catalog."""
+
+
+@command.command("backup")
+@settings_options
+@click.argument("target", type=click.Path(path_type=Path))
+def backup(config: Path | None, data: str | None, target: Path) -> None:
+    """Write a consistent copy of the running server's catalog to the new file TARGET."""
+    last: dict[str, object] = {}
+    with Console(stderr=True).status("backing up") as status:
+        for step in admin_client(config, data).stream("POST", "/catalog/backup", target=str(target.absolute())):
+            last = step
+            status.update(f"backing up: {step['rows']:,} rows, {human_size(step['bytes'])}")
+    click.echo(f"{last['rows']} rows at sequence {last['sequence']} written to {target}")
+
+
+@command.command("restore")
+@settings_options
+@click.argument("source", type=click.Path(path_type=Path, exists=True))
+@click.option("--verify-only", is_flag=True, help="Check the backup and change nothing.")
+def restore_command(config: Path | None, data: str | None, source: Path, verify_only: bool) -> None:
+    """Put the backup SOURCE in the place of a data folder's catalog; the server must be stopped.
+
+    The present catalog is kept beside as `catalog.before-restore`.
+    """
+    if verify_only:
+        summary = asyncio.run(verify_backup(source))
+        click.echo(f"good: {summary.rows} rows at sequence {summary.sequence}")
+        return
+    folder = settings_of(config, data=data).data
+    create_private_folder(folder)
+    with folder_lock(folder):
+        summary = asyncio.run(_restore(source, folder))
+    click.echo(f"restored {summary.rows} rows at sequence {summary.sequence}; start the server, then run `atoll check`")
+
+
+async def _restore(source: Path, folder: Path) -> BackupSummary:
+    """Restore beside first, so that a damaged backup leaves the present catalog where it is."""
+    present, beside, kept = folder / "catalog", folder / "catalog.restoring", folder / "catalog.before-restore"
+    if kept.exists():
+        raise StartRefused(f"{kept} is left of an earlier restore; move it away first")
+    if beside.exists():
+        raise StartRefused(f"{beside} is left of a restore that was cut short; remove it first")
+    with Console(stderr=True).status("restoring") as status:
+        summary = await restore(
+            source, beside, lambda rows, size: status.update(f"restoring: {rows:,} rows, {human_size(size)}")
+        )
+    if present.exists():
+        present.rename(kept)
+    beside.rename(present)
+    return summary

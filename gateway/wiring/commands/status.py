@@ -1,0 +1,47 @@
+"""`atoll status`: how the server and everything below it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from gateway.wiring.options import admin_client, human_size, settings_options
+
+
+@click.command("status")
+@settings_options
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def command(config: Path | None, data: str | None, as_json: bool) -> None:
+    """Show nodes, space, health of objects and background work."""
+    status = admin_client(config, data).call("GET", "/status")
+    if as_json:
+        click.echo(json.dumps(status, indent=2))
+        return
+    _print(Console(), status)
+
+
+def _print(console: Console, status: dict[str, Any]) -> None:
+    console.print(f"Atoll {status['version']} at {status['endpoint']}, deployment {status['deployment']}")
+    for warning in status["warnings"]:
+        console.print(f"[bold yellow]warning[/] {warning}", highlight=False)
+    nodes = Table("node", "state", "device", "used", "free", "domain", title="Nodes", title_justify="left")
+    for node in status["nodes"]:
+        state = "[green]up[/]" if node["up"] else f"[red]down[/] {node['error']}"
+        used, free = (human_size(node[name]) if node["up"] else "" for name in ("used", "free"))
+        nodes.add_row(node["name"], state, node["device"], used, free, node["domain"])
+    console.print(nodes)
+    health = status["health"]
+    console.print(f"health of objects: [bold]{health['state']}[/]", highlight=False)
+    for name, count in health["counts"].items():
+        console.print(f"  {name.replace('_', ' ')}: {count}", highlight=False)
+    for damage in health["damage"]:
+        console.print(f"  {damage}", highlight=False)
+    workers = Table("worker", "state", "progress", title="Background work", title_justify="left")
+    for worker in status["workers"]:
+        workers.add_row(worker["name"], worker["state"], worker["last_error"] or worker["progress"])
+    console.print(workers)
