@@ -8,7 +8,7 @@ from gateway.s3.rules.reading import choose_slice, describe, judge_conditions, o
 
 async def head_object(services: Services, request: S3Request) -> S3Response:
     bucket, opened = await open_requested(services, request)
-    with opened:
+    async with opened:
         if (unchanged := judge_conditions(request, bucket, opened.info)) is not None:
             return unchanged
         return describe(request, bucket, opened.info, await choose_slice(request, opened))

@@ -54,7 +54,8 @@ def response_overrides(request: S3Request) -> dict[str, str]:
 
 
 async def choose_slice(request: S3Request, opened: OpenObject) -> Slice:
-    """The bytes that Range or partNumber name. Raises S3Error InvalidRange, InvalidRequest; InvalidPart of the engine."""
+    """The bytes that Range or partNumber name. Raises S3Error InvalidRange, InvalidRequest, InvalidArgument, and
+    the engine's InvalidPart."""
     info, params = opened.info, request.params
     number, header = params.get("PartNumber"), params.get("Range")
     if number is not None:
