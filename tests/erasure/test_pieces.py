@@ -140,6 +140,29 @@ def test_a_segment_ends_at_its_last_whole_stripe(extra: int) -> None:
             builder.finish()
 
 
+@pytest.mark.parametrize("scheme", [Scheme(4, 2), Scheme(6, 3)], ids=str)
+@pytest.mark.parametrize("extra", [-1, 0, 1])
+def test_a_body_around_a_segment_edge_comes_back_from_any_k(scheme: Scheme, extra: int) -> None:
+    length = scheme.segment_stripes * scheme.stripe_plain + extra
+    plain = PLAIN * (length // len(PLAIN) + 1)
+    sealed = memoryview(bytearray(sealed_length(length)))
+    BodySealer(KEY, BODY).seal(0, memoryview(plain)[:length], sealed, last=True)
+    read, at = bytearray(), 0
+    for number, shape in enumerate(scheme.shapes(len(sealed))):
+        segment = sealed[at : at + shape.sealed_length]
+        pieces = build_pieces(CODEC, bytes([number]) * 16, shape, segment)
+        kept = random.Random(number).sample(range(scheme.n), scheme.k)
+        rebuilt = rebuild_pieces(CODEC, {i: pieces[i].data for i in kept}, range(scheme.k)).pieces
+        views = [memoryview(rebuilt[i].data) for i in range(scheme.k)]
+        for span in shape.spans(0, shape.sealed_length):
+            read += views[span.index][span.piece_offset : span.piece_offset + span.length]
+        at += shape.sealed_length
+    assert number == (1 if extra > 0 else 0)
+    out = bytearray(length)
+    assert BodyOpener(KEY, BODY, length).open(0, read, out) == length
+    assert out == memoryview(plain)[:length]
+
+
 def test_a_segment_does_not_go_on_after_a_short_stripe() -> None:
     scheme = Scheme(4, 2)
     builder = SegmentBuilder(scheme, SEGMENT)
