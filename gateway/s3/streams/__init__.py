@@ -1,0 +1,1 @@
+"""Request bodies: framing, lengths, signatures and trailers, checked while the bytes flow."""

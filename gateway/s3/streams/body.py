@@ -1,0 +1,136 @@
+"""A request's body as handlers see it: decoded, of the declared length, verified; read only when asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from hashlib import sha256
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_exceptions import HTTPException
+
+from core.buffers import Buffer
+from core.http.connection import BodyTimeout
+from gateway.s3.checksums import require_payload_hash
+from gateway.s3.errors import S3Error
+from gateway.s3.signature.payload import PayloadMode
+from gateway.s3.signature.verify import ChunkSeed
+from gateway.s3.streams.chunks import ChunkDecoder
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def declared_length(name: str, value: str | None) -> int | None:
+    """A length header. Raises S3Error InvalidArgument for what is no length."""
+    if value is None:
+        return None
+    text = value.strip()
+    if not text.isascii() or not text.isdigit() or len(text) > 19:
+        raise S3Error("InvalidArgument", fields={"ArgumentName": name, "ArgumentValue": value[:64]})
+    return int(text)
+
+
+class HttpBody:
+    """RequestBody over an HTTP request."""
+
+    __slots__ = ("_began", "_chunked", "_expects", "_payload_hash", "_request", "_seed", "_trailer", "announced",
+                 "length", "limit", "received", "trailers")  # fmt: skip
+
+    def __init__(
+        self, request: web.BaseRequest, headers: Mapping[str, str], mode: PayloadMode, seed: ChunkSeed | None
+    ) -> None:
+        """Reads nothing. Raises S3Error for lengths and trailers that make no sense."""
+        self._request, self._seed = request, seed
+        self._expects = "expect" in headers and headers["expect"].strip().lower() == "100-continue"
+        self._began = False
+        self.received = 0
+        #: Most bytes that may come when no length was declared; the owner sets it.
+        self.limit = 0
+        self.trailers: Mapping[str, str] = {}
+        self.announced: tuple[str, ...] = ()
+        self._payload_hash = mode.sha256
+        decoded = declared_length("x-amz-decoded-content-length", headers.get("x-amz-decoded-content-length"))
+        # some clients frame the body but sign it otherwise; keeping the frames would damage the object
+        self._chunked = mode.chunked or (
+            decoded is not None and not mode.sha256 and "aws-chunked" in headers.get("content-encoding", "")
+        )
+        self._trailer = mode.trailer or (self._chunked and not mode.chunked)
+        if self._chunked:
+            if decoded is None:
+                raise S3Error("MissingContentLength")
+            self.length: int | None = decoded
+            if self._trailer:
+                names = headers.get("x-amz-trailer", "")
+                self.announced = tuple(one for one in (part.strip().lower() for part in names.split(",")) if one)
+        else:
+            self.length = declared_length("Content-Length", headers.get("content-length"))
+
+    def take_payload_hash(self) -> str:
+        taken, self._payload_hash = self._payload_hash, ""
+        return taken
+
+    @property
+    def awaits_continue(self) -> bool:
+        """The client holds its body back until it is asked for, and was not."""
+        return self._expects and not self._began
+
+    async def source(self) -> AsyncIterator[Buffer]:
+        """See RequestBody."""
+        assert not self._began, "a body can be read once"
+        self._began = True
+        request = self._request
+        if self._expects and request.version >= (1, 1) and not request.content.is_eof():
+            transport = request.transport
+            if transport is not None:
+                transport.write(_CONTINUE)
+        chunks = self._decoded() if self._chunked else self._raw()
+        digest = sha256() if self._payload_hash else None
+        expected, count = self.length, 0
+        async for chunk in chunks:
+            count += len(chunk)
+            if expected is not None and count > expected:
+                raise _wrong_length(self._chunked)
+            if self.limit and count > self.limit:
+                raise S3Error("EntityTooLarge", fields={"MaxSizeAllowed": str(self.limit)})
+            if digest is not None:
+                digest.update(chunk)
+            yield chunk
+        if expected is not None and count != expected:
+            raise _wrong_length(self._chunked)
+        if digest is not None:
+            require_payload_hash(self._payload_hash, digest.digest())
+
+    async def _raw(self) -> AsyncIterator[bytes]:
+        content = self._request.content
+        try:
+            while True:
+                chunk, _ = await content.readchunk()
+                if chunk:
+                    self.received += len(chunk)
+                    yield chunk
+                elif content.at_eof():
+                    return
+        except BodyTimeout:
+            raise S3Error("RequestTimeout") from None
+        except (
+            web.RequestPayloadError,
+            HttpProcessingError,
+            HTTPException,
+            ConnectionError,
+            asyncio.IncompleteReadError,
+        ):
+            raise S3Error("IncompleteBody", "The request body terminated unexpectedly") from None
+
+    async def _decoded(self) -> AsyncIterator[Buffer]:
+        decoder = ChunkDecoder(seed=self._seed, announced=self.announced, trailer_allowed=self._trailer)
+        async for chunk in self._raw():
+            for piece in decoder.feed(chunk):
+                yield piece
+        decoder.close()
+        self.trailers = decoder.trailers
+
+
+def _wrong_length(chunked: bool) -> S3Error:
+    name = "x-amz-decoded-content-length" if chunked else "Content-Length"
+    return S3Error("IncompleteBody", f"You did not provide the number of bytes specified by the {name} HTTP header")
