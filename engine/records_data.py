@@ -1,11 +1,10 @@
-"""Records of the engine's data half. Small arrays on disk: field order is the format, new fields go last with a default.
-
-Each is stored through `catalog.records`, which adds the version byte and the two bit sets.
-"""
+"""Records of the engine's data half, as `catalog.records` stores them: fields are only appended, with defaults."""
 
 from __future__ import annotations
 
 import msgspec
+
+from catalog.records import Codec, Record
 
 
 class PieceRow(msgspec.Struct, array_like=True, frozen=True):
@@ -16,8 +15,9 @@ class PieceRow(msgspec.Struct, array_like=True, frozen=True):
     digest: bytes  # 32-byte piece hash
 
 
-class SegmentRow(msgspec.Struct, array_like=True, frozen=True):
-    """Geometry and placement of a segment. Geometry never changes; placement changes by compare-and-set."""
+class SegmentRow(Record, tag=1, kw_only=True, frozen=True):
+    """Geometry and placement of a segment. Changes only by compare-and-set, as a whole, and then `generation` goes up:
+    a rebuild changes pieces, a recode the scheme too. The sealed bytes are the same for ever."""
 
     code: int
     k: int
@@ -25,48 +25,43 @@ class SegmentRow(msgspec.Struct, array_like=True, frozen=True):
     shard_size: int
     sealed_length: int
     storage_class: str
-    pieces: tuple[PieceRow, ...]  # k+m, by piece index
-    generation: int = 0  # goes up by one with every placement swap
+    pieces: tuple[PieceRow, ...]  # k + m, by piece index
+    generation: int = 0
 
 
-class InlineLocation(msgspec.Struct, array_like=True, tag=0, frozen=True):
-    sealed: bytes
+class BodyRow(Record, tag=1, kw_only=True, frozen=True):
+    """Where a body's sealed bytes are: one of three, the others empty."""
+
+    sealed: bytes = b""  # inline: the bytes themselves (never empty: an empty body is a 16-byte frame)
+    slice: tuple[bytes, int, int] | None = None  # (pack id, offset, length) in a pack's sealed bytes
+    segments: tuple[tuple[bytes, int], ...] = ()  # (segment id, sealed length) in order
 
 
-class SliceLocation(msgspec.Struct, array_like=True, tag=1, frozen=True):
-    """A run of a pack's sealed bytes."""
+class PackRow(Record, tag=1, kw_only=True, frozen=True):
+    """Who was packed: body ids (16 bytes each, concatenated) and their sealed lengths, in the order of the bytes."""
 
-    pack: bytes
-    offset: int
-    length: int
+    bodies: bytes
+    lengths: tuple[int, ...]
 
-
-class SegmentsLocation(msgspec.Struct, array_like=True, tag=2, frozen=True):
-    """Segment ids and the sealed length of each, in order."""
-
-    segments: tuple[tuple[bytes, int], ...]
-
-
-Location = InlineLocation | SliceLocation | SegmentsLocation
+    def members(self) -> list[tuple[bytes, int, int]]:
+        """(body id, offset, length) of each member."""
+        found, offset = [], 0
+        for place, length in enumerate(self.lengths):
+            found.append((self.bodies[16 * place : 16 * place + 16], offset, length))
+            offset += length
+        return found
 
 
-class PackRow(msgspec.Struct, array_like=True, frozen=True):
-    """Who was packed: (body id, sealed length) in order, so offsets are running sums."""
-
-    members: tuple[tuple[bytes, int], ...]
-
-
-class SuspectRow(msgspec.Struct, array_like=True, frozen=True):
+class SuspectRow(Record, tag=1, kw_only=True, frozen=True):
     """Damage proven on one (piece, stripe) of one placement generation."""
 
-    node: bytes
     generation: int
-    kind: str  # "shard" | "footer" | "missing"
+    kind: str  # "shard", "footer" or "missing"
     seen_us: int
 
 
-class RootRow(msgspec.Struct, array_like=True, frozen=True):
-    """Key-check values: wrapped known bytes, by root key id. `next_*` only while a rotation is under way."""
+class RootRow(Record, tag=1, kw_only=True, frozen=True):
+    """Which root key is in force: its public id and known bytes wrapped by it. `next_*` only during a rotation."""
 
     key_id: str
     check: bytes
@@ -74,7 +69,15 @@ class RootRow(msgspec.Struct, array_like=True, frozen=True):
     next_check: bytes = b""
 
 
-class BucketKeyRow(msgspec.Struct, array_like=True, frozen=True):
-    """One bucket key, wrapped by the root; during a rotation by both roots: (root key id, wrapped) pairs."""
+class BucketKeyRow(Record, tag=1, kw_only=True, frozen=True):
+    """One bucket key as wrapped by root keys: (root key id, wrapped). Two of them only during a rotation."""
 
     wraps: tuple[tuple[str, bytes], ...]
+
+
+SEGMENT_ROW = Codec(SegmentRow)
+BODY_ROW = Codec(BodyRow)
+PACK_ROW = Codec(PackRow)
+SUSPECT_ROW = Codec(SuspectRow)
+ROOT_ROW = Codec(RootRow)
+BUCKET_KEY_ROW = Codec(BucketKeyRow)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from core.buffers import Buffer
 from engine.records_data import SegmentRow
 
 
@@ -18,16 +19,24 @@ class Inline:
 class Waiting:
     """Sealed bytes that wait for the next pack of their storage class."""
 
-    sealed: bytearray
+    sealed: Buffer
     storage_class: str
 
 
 @dataclass(slots=True)
-class Segments:
-    """Segments durable on nodes: (id, row) in the order of the body's sealed bytes."""
+class WrittenSegment:
+    """A segment that is durable on nodes and that no transaction has named yet."""
 
-    segments: list[tuple[bytes, SegmentRow]]
-    short: set[bytes]
+    id: bytes
+    row: SegmentRow
+    needs_care: bool  # fewer than n pieces, or a narrower scheme than its class's: repair or recode
+
+
+@dataclass(slots=True)
+class Segments:
+    """A body's segments, in the order of its sealed bytes."""
+
+    segments: list[WrittenSegment]
 
 
 Placed = Inline | Waiting | Segments

@@ -1,0 +1,310 @@
+"""`BodyStore`: bodies on nodes. See `engine.bodies.interface.Bodies` for the contract."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from catalog.epochs import Epochs, Pin
+from catalog.errors import CommitUnknown, EpochLost
+from catalog.interface import Catalog, Reader, Transaction
+from core.buffers import Source
+from core.crashpoints import reach
+from core.ids import new_id
+from engine import references
+from engine.bodies.download import Download
+from engine.bodies.intake import BufferPool, DigestLine, Intake
+from engine.bodies.interface import MAX_FETCH, BodyRef, StoredBody
+from engine.bodies.locations import Locations
+from engine.bodies.placed import Inline, Segments, Waiting
+from engine.bodies.upload import Upload, WriteTools
+from engine.classes import StorageClasses
+from engine.counters import EngineCounters
+from engine.errors import Unavailable
+from engine.layout_data import BODY, PACK, QUEUE_BODY, SEGMENT, SHORT
+from engine.packs import Packer, PackTicket
+from engine.ports import Placer
+from engine.records_data import BODY_ROW, SEGMENT_ROW, BodyRow
+from engine.segments.read import HedgeBudget, ReadTools, SegmentReader
+from engine.segments.registry import Segment, SegmentRegistry
+from engine.segments.reports import Reports
+from engine.segments.trash import Trash
+from engine.segments.write import WriteLimits
+from engine.types import Digest, Finish
+from erasure.codec import Codec
+from erasure.codecs import default_codec
+from erasure.frames import sealed_length
+from erasure.keys import body_key as derive_body_key
+from erasure.seal import BodySealer
+
+T = TypeVar("T")
+
+#: Plaintext bytes up to which a body lives in its catalog row, and up to which it goes into a pack.
+INLINE_LIMIT = 4 << 10
+PACK_LIMIT = 1 << 20
+#: Digesting and sealing of less than this run on the event loop: a thread would cost more.
+_INLINE_WORK = 96 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class BodySettings:
+    """Tuning. `threads` 0 means one for each processor, at least two."""
+
+    threads: int = 0
+    pack_lanes: int = 1
+    limits: WriteLimits = WriteLimits()
+
+
+class _PackNotBorn(Exception):  # noqa: N818  never leaves this module
+    """The transaction ran before the one that brings its pack to life."""
+
+
+class BodyStore:
+    """Stores, commits, reads and releases bodies. Belongs to the event loop that made it; `close` ends it."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        epochs: Epochs,
+        placer: Placer,
+        *,
+        classes: StorageClasses | None = None,
+        settings: BodySettings | None = None,
+        codec: Codec | None = None,
+    ) -> None:
+        settings = settings or BodySettings()
+        self.catalog, self.epochs, self.placer = catalog, epochs, placer
+        self.classes = classes or StorageClasses()
+        self.counters = EngineCounters()
+        self.trash = Trash()
+        self.reports = Reports(self.counters)
+        self.registry = SegmentRegistry(catalog)
+        self.locations = Locations(catalog)
+        #: Slices of packs whose body was never committed: (pack id, body id, sealed length), for compaction.
+        self.lost_slices: list[tuple[bytes, bytes, int]] = []
+        threads = settings.threads or max(2, os.cpu_count() or 2)
+        self._pool: Executor = ThreadPoolExecutor(threads, thread_name_prefix="atoll-code")
+        self._digest_pool: Executor = ThreadPoolExecutor(threads, thread_name_prefix="atoll-digest")
+        self._buffers = BufferPool()
+        self._settings = settings
+        codec = codec or default_codec()
+        self.write_tools = WriteTools(
+            placer, codec, self._pool, self.counters, self.trash, settings.limits, epochs.epoch
+        )
+        self.read_tools = ReadTools(
+            placer, codec, self._pool, self.counters, self.registry, self.reports, HedgeBudget()
+        )
+        self._reader = SegmentReader(self.read_tools)
+        self._download = Download(self.read_tools, self._reader, self.locations)
+        self._packers: dict[str, Packer] = {}
+
+    async def start(self) -> None:
+        """Load what is known of damage."""
+        await self.registry.load_suspects()
+
+    async def close(self) -> None:
+        """Wait for packs and reads under way, and end the threads. Callers have ended before."""
+        for packer in self._packers.values():
+            await packer.close()
+        await self._reader.close()
+        self._pool.shutdown(wait=True)
+        self._digest_pool.shutdown(wait=True)
+
+    # -- writing
+
+    async def store(
+        self,
+        source: Source,
+        *,
+        content_key: bytes,
+        storage_class: str,
+        digests: Sequence[Digest] = (),
+        finish: Finish,
+        size_hint: int | None = None,
+    ) -> StoredBody:
+        """See `Bodies.store`."""
+        kind = self.classes.get(storage_class)
+        body_id = new_id()
+        sealer = BodySealer(derive_body_key(content_key, body_id), body_id)
+        intake = Intake(source)
+        line = DigestLine(digests, self._digest_pool)
+        data, whole = await intake.small(PACK_LIMIT)
+        if whole:
+            return await self._store_small(data, sealer, kind.name, digests, line, finish)
+        intake.push_back(data)
+        del data
+        upload = Upload(self.write_tools, self._buffers, kind, sealer, intake, line, size_hint)
+        length, segments = await upload.run()
+        placed = Segments(segments)
+        try:
+            outcome = finish(length)
+        except BaseException:
+            self._drop(placed)
+            raise
+        self.counters.bodies_segmented += 1
+        self.counters.bytes_written += length
+        return StoredBody(body_id, length, outcome, placed)
+
+    async def _store_small(
+        self,
+        data: bytes,
+        sealer: BodySealer,
+        storage_class: str,
+        digests: Sequence[Digest],
+        line: DigestLine,
+        finish: Finish,
+    ) -> StoredBody:
+        length = len(data)
+        sealed = bytearray(sealed_length(length))
+        if length <= _INLINE_WORK:
+            for digest in digests:
+                digest.update(data)
+            outcome = finish(length)
+            sealer.seal(0, data, sealed, last=True)
+        else:
+            await line.feed(data)
+            outcome = finish(length)
+            sealer.seal(0, data, sealed, last=True)  # at most 1 MiB: 0.1 ms
+        self.counters.bytes_written += length
+        if length <= INLINE_LIMIT:
+            self.counters.bodies_inline += 1
+            return StoredBody(sealer.body_id, length, outcome, Inline(bytes(sealed)))
+        self.counters.bodies_packed += 1
+        return StoredBody(sealer.body_id, length, outcome, Waiting(sealed, storage_class))
+
+    async def commit(self, stored: Sequence[StoredBody], function: Callable[[Transaction], Awaitable[T]]) -> T:
+        """See `Bodies.commit`."""
+        tickets: dict[bytes, PackTicket] = {}
+        try:
+            for body in stored:
+                if isinstance(body.placed, Waiting):
+                    tickets[body.id] = await self._packer(body.placed.storage_class).place(
+                        body.id, body.placed.sealed
+                    )
+            if stored:
+                reach("pieces-written")
+            return await self._transact(stored, tickets, function)
+        except CommitUnknown:
+            raise  # the bytes may be referenced: what is not is found by the epoch in its name
+        except BaseException:
+            await self._discard(stored, tickets)
+            raise
+        finally:
+            for ticket in tickets.values():
+                ticket.finish()
+
+    async def _transact(
+        self,
+        stored: Sequence[StoredBody],
+        tickets: dict[bytes, PackTicket],
+        function: Callable[[Transaction], Awaitable[T]],
+    ) -> T:
+        rows = {body.id: _body_row(body, tickets.get(body.id)) for body in stored}
+        result: list[T] = []
+
+        async def run(txn: Transaction) -> T:
+            await self.epochs.guard(txn)
+            for ticket in tickets.values():
+                if await txn.get(PACK + ticket.pack) is None:
+                    raise _PackNotBorn
+            for body in stored:
+                txn.put(BODY + body.id, BODY_ROW.encode(rows[body.id]))
+                references.create(txn, body.id)
+                if isinstance(body.placed, Segments):
+                    for segment in body.placed.segments:
+                        txn.put(SEGMENT + segment.id, SEGMENT_ROW.encode(segment.row))
+                        if segment.needs_care:
+                            txn.put(SHORT + segment.id, b"")
+            outcome = await function(txn)
+            result[:] = [outcome]
+            return outcome
+
+        reach("before-commit")
+        try:
+            try:
+                outcome = await self.catalog.transact(run)
+            except _PackNotBorn:
+                for ticket in tickets.values():
+                    await ticket.born
+                outcome = await self.catalog.transact(run)
+        except _PackNotBorn:
+            raise Unavailable("the pack of a body was given up") from None
+        except EpochLost as error:
+            raise Unavailable("this gateway's epoch was declared dead") from error
+        except CommitUnknown:
+            if not stored or await self._committed(stored[0].id) is False:
+                raise
+            outcome = result[0]
+        reach("after-commit")
+        for body in stored:
+            self.locations.put(body.id, rows[body.id])
+            if isinstance(body.placed, Segments):
+                for segment in body.placed.segments:
+                    self.registry.put(Segment.of(segment.id, segment.row))
+        return outcome
+
+    async def _committed(self, body_id: bytes) -> bool:
+        async def look(reader: Reader) -> bool:
+            return await reader.get(BODY + body_id) is not None
+
+        return await self.catalog.read(look)
+
+    def _packer(self, storage_class: str) -> Packer:
+        packer = self._packers.get(storage_class)
+        if packer is None:
+            kind = self.classes.get(storage_class)
+            packer = Packer(self.write_tools, kind, self.catalog, self.epochs, lanes=self._settings.pack_lanes)
+            self._packers[storage_class] = packer
+        return packer
+
+    async def discard(self, stored: Sequence[StoredBody]) -> None:
+        """See `Bodies.discard`."""
+        await self._discard(stored, {})
+
+    async def _discard(self, stored: Sequence[StoredBody], tickets: dict[bytes, PackTicket]) -> None:
+        for body in stored:
+            self._drop(body.placed)
+            ticket = tickets.get(body.id)
+            if ticket is not None:
+                self.lost_slices.append((ticket.pack, body.id, sealed_length(body.length)))
+
+    def _drop(self, placed: object) -> None:
+        self.counters.bodies_discarded += 1
+        if isinstance(placed, Segments):
+            for segment in placed.segments:
+                self.write_tools.drop(segment.row)
+
+    # -- reading
+
+    def read(self, ref: BodyRef, body_key: bytes, offset: int, length: int) -> AsyncIterator[memoryview]:
+        """See `Bodies.read`. Chunks are never changed after they were handed out."""
+        return self._download.stream(ref.id, ref.length, body_key, offset, length)
+
+    async def fetch(self, ref: BodyRef, body_key: bytes, offset: int, length: int) -> bytes:
+        """See `Bodies.fetch`."""
+        if length > MAX_FETCH:
+            raise ValueError(f"fetch of {length} bytes")
+        return await self._download.fetch(ref.id, ref.length, body_key, offset, length)
+
+    # -- life and death
+
+    async def release(self, txn: Transaction, body_id: bytes) -> None:
+        """See `Bodies.release`. The body's row stays until collection: readers with a pin still need it."""
+        txn.put(QUEUE_BODY + body_id, b"")
+
+    def pin(self) -> Pin:
+        """See `Bodies.pin`."""
+        return self.epochs.take_pin()
+
+
+def _body_row(body: StoredBody, ticket: PackTicket | None) -> BodyRow:
+    placed = body.placed
+    if isinstance(placed, Inline):
+        return BodyRow(sealed=placed.sealed)
+    if isinstance(placed, Segments):
+        return BodyRow(segments=tuple((segment.id, segment.row.sealed_length) for segment in placed.segments))
+    assert ticket is not None
+    return BodyRow(slice=(ticket.pack, ticket.offset, len(placed.sealed)))

@@ -1,0 +1,194 @@
+"""Packs: many small bodies written as one segment by group commit.
+
+There is no timer. While a pack is being written and committed, complete bodies wait; when it ends, all that wait become
+the next pack: one segment, durable on its nodes, then one row that brings the pack to life and each body's own
+transaction, submitted together so that they share a durable commit. A body's transaction requires the pack's row, so
+a body never points into a pack that the catalog does not know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from catalog.epochs import Epochs
+from catalog.interface import Catalog, Transaction
+from core.buffers import Buffer
+from engine.bodies.placed import WrittenSegment
+from engine.bodies.upload import WriteTools
+from engine.classes import StorageClass
+from engine.errors import StorageFull, Unavailable
+from engine.layout_data import PACK, SEGMENT, SHORT
+from engine.records_data import PACK_ROW, SEGMENT_ROW, PackRow
+from erasure.codec import Codec
+from erasure.scheme import MAX_SEGMENT, Scheme
+from erasure.stripe import Stripe, code_stripe
+
+#: Sealed bytes that one group commit takes at most; the rest waits for the next.
+_GROUP_LIMIT = 32 << 20
+_ATTEMPTS = 3
+
+
+@dataclass(slots=True)
+class PackTicket:
+    """A body's place in a pack that is durable on nodes. `born` ends when the pack's row is committed."""
+
+    pack: bytes
+    born: asyncio.Task[None]
+    offset: int
+    pending: set[int]
+    ended: asyncio.Event
+    number: int
+
+    def finish(self) -> None:
+        """The body's own commit ended, one way or the other."""
+        self.pending.discard(self.number)
+        if not self.pending:
+            self.ended.set()
+
+
+@dataclass(slots=True)
+class _Waiting:
+    body_id: bytes
+    sealed: Buffer
+    future: asyncio.Future[PackTicket] = field(repr=False)
+
+
+class Packer:
+    """Packs the small bodies of one storage class."""
+
+    def __init__(
+        self, tools: WriteTools, storage_class: StorageClass, catalog: Catalog, epochs: Epochs, *, lanes: int = 1
+    ) -> None:
+        self._tools, self._class, self._catalog, self._epochs = tools, storage_class, catalog, epochs
+        self._lanes = lanes
+        self._waiting: deque[_Waiting] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def place(self, body_id: bytes, sealed: Buffer) -> PackTicket:
+        """Wait for the body's pack to be durable. The caller commits, then calls `finish` on the ticket.
+
+        Raises Unavailable, StorageFull.
+        """
+        future: asyncio.Future[PackTicket] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(body_id, sealed, future))
+        if len(self._tasks) < self._lanes:
+            task = asyncio.create_task(self._run(), name="packer")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return await future
+
+    async def close(self) -> None:
+        """Wait for packs under way."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(0)  # bodies that complete in this same turn of the loop come along
+            batch: list[_Waiting] = []
+            size = 0
+            while self._waiting and (not batch or size + len(self._waiting[0].sealed) <= _GROUP_LIMIT):
+                entry = self._waiting.popleft()
+                if not entry.future.done():
+                    batch.append(entry)
+                    size += len(entry.sealed)
+            if batch:
+                await self._commit(batch)
+
+    async def _commit(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            segment = await write_pack(self._tools, self._class, [entry.sealed for entry in batch])
+        except BaseException as error:
+            for entry in batch:
+                if not entry.future.done():
+                    entry.future.set_exception(error if isinstance(error, Exception) else Unavailable("stopped"))
+            if not isinstance(error, Exception):
+                raise
+            return
+        row = PackRow(
+            bodies=b"".join(entry.body_id for entry in batch), lengths=tuple(len(entry.sealed) for entry in batch)
+        )
+        born = asyncio.create_task(self._bear(segment, row), name="pack row")
+        pending, ended = set(range(len(batch))), asyncio.Event()
+        offset = 0
+        for number, entry in enumerate(batch):
+            ticket = PackTicket(segment.id, born, offset, pending, ended, number)
+            offset += len(entry.sealed)
+            if entry.future.done():
+                ticket.finish()
+            else:
+                entry.future.set_result(ticket)
+        await asyncio.gather(born, return_exceptions=True)
+        await ended.wait()
+
+    async def _bear(self, segment: WrittenSegment, row: PackRow) -> None:
+        async def put(txn: Transaction) -> None:
+            await self._epochs.guard(txn)
+            put_pack(txn, segment, row)
+
+        try:
+            await self._catalog.transact(put)
+        except Exception:
+            self._tools.drop(segment.row)
+            raise
+        self._tools.counters.packs_written += 1
+
+
+def put_pack(txn: Transaction, segment: WrittenSegment, row: PackRow) -> None:
+    """The rows that bring a pack to life."""
+    txn.put(SEGMENT + segment.id, SEGMENT_ROW.encode(segment.row))
+    txn.put(PACK + segment.id, PACK_ROW.encode(row))
+    if segment.needs_care:
+        txn.put(SHORT + segment.id, b"")
+
+
+async def write_pack(tools: WriteTools, storage_class: StorageClass, bodies: Sequence[Buffer]) -> WrittenSegment:
+    """Write sealed bodies one after the other as one segment. Nodes that fail are left out of the next attempt: the
+    bytes are still in memory. Raises Unavailable, StorageFull."""
+    total = sum(len(body) for body in bodies)
+    if total > MAX_SEGMENT:
+        raise ValueError(f"{total} bytes in one pack")
+    exclude: tuple[bytes, ...] = ()
+    for attempt in range(_ATTEMPTS):
+        writer = tools.writer(storage_class, total, exclude=exclude)
+        try:
+            loop = asyncio.get_running_loop()
+            for stripe in await loop.run_in_executor(tools.pool, code_pack, tools.codec, writer.scheme, bodies):
+                await writer.write(stripe)
+            row = await writer.finish()
+        except (Unavailable, StorageFull):
+            await writer.abandon()
+            exclude = (*exclude, *writer.failed_nodes())
+            if attempt == _ATTEMPTS - 1:
+                raise
+        except BaseException:
+            await writer.abandon()
+            raise
+        else:
+            return tools.written(storage_class, writer.id, row)
+    raise AssertionError("unreachable")
+
+
+def code_pack(codec: Codec, scheme: Scheme, bodies: Sequence[Buffer]) -> list[Stripe]:
+    """All stripes of the concatenation of `bodies`."""
+    stripes: list[Stripe] = []
+    total = sum(len(body) for body in bodies)
+    parts = iter(bodies)
+    part = memoryview(b"")
+    while total:
+        length = min(total, scheme.stripe_size)
+        row = memoryview(bytearray(scheme.n * -(-length // scheme.k)))
+        place = 0
+        while place < length:
+            while not part.nbytes:
+                part = memoryview(next(parts))
+            count = min(part.nbytes, length - place)
+            row[place : place + count] = part[:count]
+            part = part[count:]
+            place += count
+        stripes.append(code_stripe(codec, scheme, row, length))
+        total -= length
+    return stripes

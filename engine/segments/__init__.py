@@ -1,0 +1,1 @@
+"""Segments: runs of sealed bytes, coded and placed as a unit."""
