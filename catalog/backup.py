@@ -43,11 +43,22 @@ _BLOCK_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class BackupSummary:
-    """What a backup holds: rows, the stream's length in bytes, and the commit sequence that it shows at least."""
+    """What a backup holds: rows and the stream's length in bytes. It shows every commit up to `sequence` and none
+    after `ceiling`, where a restored catalog goes on."""
 
     rows: int
     bytes: int
     sequence: int
+    ceiling: int
+    time_us: int
+
+
+class _Header(msgspec.Struct, frozen=True):
+    """The first block. Later versions may add members."""
+
+    format: int
+    sequence: int
+    ceiling: int
     time_us: int
 
 
@@ -114,7 +125,7 @@ async def backup(
     if not isinstance(target, (str, Path)):
         return await _dump(catalog, target, progress, now)
     path = Path(target)
-    if path.exists():
+    if await asyncio.to_thread(path.exists):
         raise FileExistsError(f"{path} exists")
     partial = path.with_name(path.name + ".partial")
     stream = await asyncio.to_thread(_create, partial)
@@ -132,16 +143,18 @@ async def backup(
 
 
 async def _dump(catalog: Catalog, stream: BinaryIO, progress: Progress | None, now: int) -> BackupSummary:
-    # Taken before the snapshot: what is newer than this may be in the rows, what is older certainly is.
     sequence = await catalog.sequence()
-    writer = _Writer(stream)
-    header = {"format": FORMAT, "sequence": sequence, "time_us": now}
-    await asyncio.to_thread(writer.block, _HEADER, header)
+    ceiling: int | None = None
+    writer = await asyncio.to_thread(_Writer, stream)
     count = 0
     pending: list[Row] = []
     size = 0
     async with aclosing(catalog.export()) as runs:
         async for rows in runs:
+            if ceiling is None:
+                # The snapshot is taken by now, so nothing in it is newer than this.
+                ceiling = await catalog.sequence()
+                await asyncio.to_thread(writer.block, _HEADER, _Header(FORMAT, sequence, ceiling, now))
             kept = [row for row in rows if not row[0].startswith(FEED)]
             count += len(kept)
             pending += kept
@@ -151,12 +164,15 @@ async def _dump(catalog: Catalog, stream: BinaryIO, progress: Progress | None, n
                 pending, size = [], 0
             if progress is not None:
                 progress(count, writer.bytes)
+    if ceiling is None:
+        ceiling = sequence
+        await asyncio.to_thread(writer.block, _HEADER, _Header(FORMAT, sequence, ceiling, now))
     if pending:
         await asyncio.to_thread(writer.block, _ROWS, pending)
     await asyncio.to_thread(writer.block, _TRAILER, {"rows": count})
     if progress is not None:
         progress(count, writer.bytes)
-    return BackupSummary(count, writer.bytes, sequence, now)
+    return BackupSummary(count, writer.bytes, sequence, ceiling, now)
 
 
 async def restore(source: Path | str | BinaryIO, folder: Path | str, progress: Progress | None = None) -> BackupSummary:
@@ -166,8 +182,7 @@ async def restore(source: Path | str | BinaryIO, folder: Path | str, progress: P
     StartRefused for a folder that is not empty.
     """
     target = Path(folder)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise StartRefused(f"{target} is not empty; restore into a new folder")
+    await asyncio.to_thread(_require_vacant, target)
     partial = target.with_name(target.name + ".restoring")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -206,7 +221,7 @@ async def _over(source: Path | str | BinaryIO, catalog: Catalog | None, progress
     while (item := await asyncio.to_thread(next, blocks, None)) is not None:
         rows, summary = item
         if rows and catalog is not None:
-            await catalog.load(rows, sequence=summary.sequence)
+            await catalog.load(rows, sequence=summary.ceiling)
         if progress is not None:
             progress(summary.rows, summary.bytes)
     assert summary is not None
@@ -217,26 +232,32 @@ def _blocks(stream: BinaryIO) -> Iterator[tuple[list[Row], BackupSummary]]:
     """The rows of each block, with the summary up to there. Ends only behind a whole and sound backup."""
     reader = _Reader(stream)
     kind, header = reader.block()
-    try:
-        version, sequence, time_us = header["format"], header["sequence"], header["time_us"]
-    except (TypeError, KeyError):
-        raise BackupDamaged("the backup has no header") from None
-    if kind != _HEADER or not isinstance(version, int) or not isinstance(sequence, int):
+    if kind != _HEADER or not isinstance(header, dict) or not isinstance(header.get("format"), int):
         raise BackupDamaged("the backup has no header")
+    version = header["format"]
     if version > FORMAT:
         raise FutureVersion(f"the backup has format {version}, this program reads up to {FORMAT}: use a newer one")
+    try:
+        facts = msgspec.convert(header, _Header)
+    except msgspec.ValidationError:
+        raise BackupDamaged("the backup has a malformed header") from None
     count = 0
     while True:
         kind, content = reader.block()
         if kind == _ROWS:
             rows = [(key, value) for key, value in content]
             count += len(rows)
-            yield rows, BackupSummary(count, reader.bytes, sequence, time_us)
+            yield rows, BackupSummary(count, reader.bytes, facts.sequence, facts.ceiling, facts.time_us)
         elif kind == _TRAILER and content.get("rows") == count and reader.at_end():
-            yield [], BackupSummary(count, reader.bytes, sequence, time_us)
+            yield [], BackupSummary(count, reader.bytes, facts.sequence, facts.ceiling, facts.time_us)
             return
         else:
             raise BackupDamaged(f"the backup is damaged at byte {reader.bytes}")
+
+
+def _require_vacant(target: Path) -> None:
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise StartRefused(f"{target} is not empty; restore into a new folder")
 
 
 def _create(path: Path) -> BinaryIO:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from catalog.errors import FeedTrimmed
-from catalog.interface import Catalog, Reader, Row, Transaction
+from catalog.interface import Catalog, Change, Reader, Row, Transaction
 from catalog.keys import prefix_end, read_u64, u64
 from catalog.prefixes import EPOCH, FEED, LEASE, META
 from catalog.records import Codec, Record
@@ -54,7 +54,7 @@ def feed_row(sequence: int, time_us: int, keys: Iterable[bytes]) -> Row | None:
     return FEED + u64(sequence), FEED_ROW.encode(FeedRow(time_us=time_us, keys=listed))
 
 
-async def read_changes(reader: Reader, after: int, limit: int) -> list[FeedChange]:
+async def read_changes(reader: Reader, after: int, limit: int) -> list[Change]:
     """Entries with sequence > `after`, oldest first, at most `limit`. Raises FeedTrimmed."""
     trimmed = _sequence(await reader.get(TRIMMED_KEY))
     if after < trimmed:

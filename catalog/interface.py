@@ -10,7 +10,7 @@ ever suspending.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class Catalog(Protocol):
         """Return the newest sequence once it is > `after`."""
         ...
 
-    def export(self, *, after: bytes = b"") -> AsyncIterator[list[Row]]:
+    def export(self, *, after: bytes = b"") -> AsyncGenerator[list[Row], None]:
         """All rows with key > `after` of one snapshot, in order, in bounded runs: for backups and copies."""
         ...
 

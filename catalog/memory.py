@@ -8,12 +8,12 @@ not reads, so two of the same key don't collide. Without a step hook nothing sus
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 from catalog.errors import CatalogClosed, Conflict
-from catalog.feed import TRIMMED_KEY, FeedChange, feed_row, read_changes
-from catalog.interface import Reader, Row, Transaction
+from catalog.feed import TRIMMED_KEY, feed_row, read_changes
+from catalog.interface import Change, Reader, Row, Transaction
 from catalog.keys import prefix_end, u64
 from catalog.limits import check_row
 from catalog.waiters import SequenceWaiters
@@ -173,7 +173,7 @@ class MemoryCatalog:
     async def sequence(self) -> int:
         return self._store.sequence
 
-    async def changes(self, after: int, *, limit: int = 1000) -> list[FeedChange]:
+    async def changes(self, after: int, *, limit: int = 1000) -> list[Change]:
         return await self.read(lambda reader: read_changes(reader, after, limit))
 
     async def wait_changes(self, after: int) -> int:
@@ -182,7 +182,7 @@ class MemoryCatalog:
             self._check_open()
         return self._store.sequence
 
-    async def export(self, *, after: bytes = b"") -> AsyncIterator[list[Row]]:
+    async def export(self, *, after: bytes = b"") -> AsyncGenerator[list[Row], None]:
         snapshot = self._open_snapshot()
         start, end = after + b"\x00", prefix_end(b"")
         try:

@@ -9,14 +9,14 @@ time is written and committed, while the next one gathers. `read` sees the durab
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
 from catalog.errors import CatalogClosed
-from catalog.feed import FeedChange, read_changes
-from catalog.interface import Reader, Row, Transaction
+from catalog.feed import read_changes
+from catalog.interface import Change, Reader, Row, Transaction
 from catalog.keys import prefix_end
 from catalog.lmdb_engine.environment import Environment
 from catalog.lmdb_engine.snapshot import Snapshot
@@ -99,7 +99,7 @@ class LmdbCatalog:
     async def sequence(self) -> int:
         return self._writer.sequence
 
-    async def changes(self, after: int, *, limit: int = 1000) -> list[FeedChange]:
+    async def changes(self, after: int, *, limit: int = 1000) -> list[Change]:
         return await self.read(lambda reader: read_changes(reader, after, limit))
 
     async def wait_changes(self, after: int) -> int:
@@ -109,7 +109,7 @@ class LmdbCatalog:
             await self._changed.wait()
         return self._writer.sequence
 
-    async def export(self, *, after: bytes = b"") -> AsyncIterator[list[Row]]:
+    async def export(self, *, after: bytes = b"") -> AsyncGenerator[list[Row], None]:
         snapshot = await self._open_long()
         start, end = after + b"\x00", prefix_end(b"")
         loop = asyncio.get_running_loop()
