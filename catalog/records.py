@@ -36,6 +36,9 @@ class Record(msgspec.Struct, array_like=True, kw_only=True, frozen=True):
 
 R = TypeVar("R", bound=Record)
 
+#: What msgspec raises on bytes that nobody encoded: bad text is a ValueError, deep nesting a RecursionError.
+_UNDECODABLE = (msgspec.MsgspecError, ValueError, TypeError, RecursionError)
+
 
 class Codec(Generic[R]):
     """Encodes and decodes one record type. `incompatible` are the bits that this program knows."""
@@ -73,7 +76,7 @@ class Codec(Generic[R]):
         if data.startswith(self._head):
             try:
                 record = self._decode(data)
-            except msgspec.DecodeError as error:
+            except _UNDECODABLE as error:
                 raise Corrupt(f"a {self._type.__name__} record does not decode: {error}") from None
             if record.flags is None:
                 return record
@@ -84,7 +87,7 @@ class Codec(Generic[R]):
         name = self._type.__name__
         try:
             values = msgspec.msgpack.decode(data)
-        except msgspec.DecodeError as error:
+        except _UNDECODABLE as error:
             raise Corrupt(f"a {name} record does not decode: {error}") from None
         if not isinstance(values, list) or len(values) < 2 or not isinstance(values[0], int):
             raise Corrupt(f"a {name} record is not an array with a version")
@@ -100,7 +103,7 @@ class Codec(Generic[R]):
             raise FutureVersion(f"a {name} record uses features that this program does not know")
         try:
             record = msgspec.convert([version, None, *values[2 : self._fields + 1]], self._type)
-        except msgspec.ValidationError as error:
+        except _UNDECODABLE as error:
             raise Corrupt(f"a {name} record does not decode: {error}") from None
         unknown = tuple(values[self._fields + 1 :])
         if incompatible or compatible or unknown:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 
@@ -34,28 +35,8 @@ async def check_serializable(catalog: Catalog, *, seed: int, clients: int, trans
 
     async def client(rng: random.Random) -> None:
         for _ in range(transactions):
-            name = next(names)
-            reads = rng.sample(_KEYS, rng.randrange(1, 4))
-            writes = rng.sample(reads, rng.randrange(0, len(reads) + 1))
-            ranged = rng.random() < 0.3
-            fails = rng.random() < 0.1
-
-            async def work(txn: Transaction) -> Observed:
-                observed = Observed(name)
-                if ranged:
-                    rows = dict(await txn.scan(_KEYS[0], _KEYS[-1] + b"\x00", limit=100))
-                    observed.seen = {key: int(rows.get(key, b"0")) for key in _KEYS}
-                for key in reads:
-                    observed.seen[key] = int(await txn.get(key) or b"0")
-                for key in writes:
-                    txn.put(key, b"%d" % name)
-                    observed.wrote.add(key)
-                if fails:
-                    raise LookupError
-                return observed
-
             try:
-                history.append(await catalog.transact(work))
+                history.append(await catalog.transact(_random_work(next(names), rng)))
             except LookupError:
                 continue
             if rng.random() < 0.2:
@@ -63,6 +44,30 @@ async def check_serializable(catalog: Catalog, *, seed: int, clients: int, trans
 
     await asyncio.gather(*(client(random.Random(seed * 1000 + i)) for i in range(clients)))
     assert_serializable(history)
+
+
+def _random_work(name: int, rng: random.Random) -> Callable[[Transaction], Awaitable[Observed]]:
+    """A transaction that reads some keys one by one or by a scan, writes some of them, and at times fails."""
+    reads = rng.sample(_KEYS, rng.randrange(1, 4))
+    writes = rng.sample(reads, rng.randrange(0, len(reads) + 1))
+    ranged = rng.random() < 0.3
+    fails = rng.random() < 0.1
+
+    async def work(txn: Transaction) -> Observed:
+        observed = Observed(name)
+        if ranged:
+            rows = dict(await txn.scan(_KEYS[0], _KEYS[-1] + b"\x00", limit=100))
+            observed.seen = {key: int(rows.get(key, b"0")) for key in _KEYS}
+        for key in reads:
+            observed.seen[key] = int(await txn.get(key) or b"0")
+        for key in writes:
+            txn.put(key, b"%d" % name)
+            observed.wrote.add(key)
+        if fails:
+            raise LookupError
+        return observed
+
+    return work
 
 
 def assert_serializable(history: list[Observed]) -> None:

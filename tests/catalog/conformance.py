@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from functools import partial
 from typing import Any
 
 import pytest
@@ -183,7 +184,7 @@ class CatalogConformance:
             return True
 
         names = [b"%d" % i for i in range(40)]
-        won = await asyncio.gather(*(catalog.transact(lambda txn, n=name: create(n, txn)) for name in names))
+        won = await asyncio.gather(*(catalog.transact(partial(create, name)) for name in names))
         assert sum(won) == 1
         assert await get(catalog, A) == names[won.index(True)]
 
@@ -198,9 +199,7 @@ class CatalogConformance:
                     return True
                 return False
 
-            left = await asyncio.gather(
-                catalog.transact(lambda txn, f=leave: f(A, B, txn)), catalog.transact(lambda txn, f=leave: f(B, A, txn))
-            )
+            left = await asyncio.gather(catalog.transact(partial(leave, A, B)), catalog.transact(partial(leave, B, A)))
             assert sum(left) == 1
 
     async def test_phantoms_are_impossible(self, catalog: Catalog) -> None:
@@ -212,7 +211,7 @@ class CatalogConformance:
             txn.put(ENGINE + u64(index), b"")
             return True
 
-        entered = await asyncio.gather(*(catalog.transact(lambda txn, i=i: enter(i, txn)) for i in range(20)))
+        entered = await asyncio.gather(*(catalog.transact(partial(enter, i)) for i in range(20)))
         assert sum(entered) == 3
         assert len(await scan(catalog)) == 3
 
