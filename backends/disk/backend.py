@@ -90,11 +90,13 @@ class DiskBackend:
 
     async def close(self) -> None:
         async with self._opening:
-            self._place = None
+            place, self._place = self._place, None
             self._files.clear()
-            while self._undoing:
-                await asyncio.wait(self._undoing.values())
-            await asyncio.gather(*map(asyncio.wrap_future, list(self._jobs)), return_exceptions=True)
+            while self._undoing or self._jobs:
+                await asyncio.gather(*self._undoing.values(), return_exceptions=True)
+                await asyncio.gather(*map(asyncio.wrap_future, list(self._jobs)), return_exceptions=True)
+            if place is not None:
+                place.unlock()
             self._gate = WriteGate()
             if self._own_pool is not None:
                 self._own_pool.shutdown(wait=False)
@@ -117,12 +119,14 @@ class DiskBackend:
                 if size >= _GROUP:
                     if running is not None:
                         await asyncio.wrap_future(running)
+                    self._stays(place)
                     running = self._submit(incoming.write, gathered)
                     gathered, size = [], 0
                 gathered.append(buffer)
                 size += memoryview(buffer).nbytes
             if running is not None:
                 await asyncio.wrap_future(running)
+            self._stays(place)
             running = self._submit(incoming.finish, gathered)
             await asyncio.wrap_future(running)
         except asyncio.CancelledError:
@@ -213,6 +217,11 @@ class DiskBackend:
             place.check()
             self._checked = time.monotonic()
         return place
+
+    def _stays(self, place: Place) -> None:
+        """A put that began before `close`, or in a folder that was replaced since, must not go on."""
+        if self._place is not place:
+            raise PermanentError(f"{self._path} was closed")
 
     async def _enter(self, name: str, *, fresh: bool) -> Place:
         place = self._here(float("inf") if fresh else time.monotonic())

@@ -67,6 +67,10 @@ class Place:
             raise translate(error, f"opening {path}") from error
         return place
 
+    def unlock(self) -> None:
+        """Let others open the folder. The descriptors stay until the last call that uses them has ended."""
+        fcntl.flock(self._marker, fcntl.LOCK_UN)
+
     def _lock(self) -> None:
         try:
             fcntl.flock(self._marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
