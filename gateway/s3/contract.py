@@ -118,9 +118,9 @@ Handler = Callable[[S3Request], Awaitable[S3Response]]
 #: AccessDenied). Guards the fixed answers for configurations that can't be set.
 BucketCheck = Callable[[S3Request, str], Awaitable[object]]
 
-#: Called once per request when its answer was written: operation name ("" when none was found), HTTP status, S3 error
-#: code ("" for success), bytes received, bytes sent, seconds.
-RequestObserver = Callable[[str, int, str, int, int, float], None]
+#: Called once per request when its answer was written: operation name ("" when none was found), HTTP status, seconds,
+#: bytes received, bytes sent.
+RequestObserver = Callable[[str, int, float, int, int], None]
 
 
 class KeyDirectory(Protocol):

@@ -20,6 +20,7 @@ from core.buffers import Buffer
 from core.clock import Clock
 from core.http.limits import KeyLimiter
 from core.http.proxies import TrustedProxies
+from core.logs import access, request_id
 from gateway.s3 import answers
 from gateway.s3.addressing import Addressing, parse_query, split_target
 from gateway.s3.checksums import verify_document
@@ -44,6 +45,7 @@ from gateway.s3.streams.body import HttpBody
 from gateway.s3.unset import unset_handlers
 
 log = logging.getLogger("atoll.s3")
+access_log = logging.getLogger("atoll.access")
 
 # An unread rest of a body up to this size is worth reading to keep the connection.
 _DRAIN = 256 << 10
@@ -120,6 +122,7 @@ class S3Edge:
         """Answer one request. Never raises but CancelledError."""
         started = time.perf_counter()
         call = _Call(request, self._host_id)
+        request_id.set(call.request_id)
         try:
             try:
                 await self._serve(call)
@@ -134,10 +137,8 @@ class S3Edge:
         finally:
             if self._observe is not None:
                 received = call.body.received if call.body is not None else 0
-                self._observe(
-                    call.operation, call.status, call.code, received, call.sent, time.perf_counter() - started
-                )
-        if log.isEnabledFor(logging.DEBUG):
+                self._observe(call.operation, call.status, time.perf_counter() - started, received, call.sent)
+        if access_log.isEnabledFor(logging.INFO):
             self._log(call, started)
         return answers.STAYS if call.keep else answers.CLOSES
 
@@ -281,7 +282,7 @@ class S3Edge:
                 raise
             except Exception as error:
                 call.keep, call.code = False, "InternalError"
-                log.exception("answer broken off", exc_info=error, extra={"fields": {"request_id": call.request_id}})
+                log.exception("answer broken off", exc_info=error, extra={"fields": {"operation": call.operation}})
                 self._abort(call)
                 return
             call.sent = len(start) + count
@@ -289,7 +290,7 @@ class S3Edge:
                 call.keep, call.code = False, "InternalError"
                 log.error(
                     "answer of another length than announced",
-                    extra={"fields": {"request_id": call.request_id, "length": length, "written": count}},
+                    extra={"fields": {"length": length, "written": count}},
                 )
                 self._abort(call)
         finally:
@@ -325,7 +326,7 @@ class S3Edge:
             log.exception(
                 "request failed",
                 exc_info=error,
-                extra={"fields": {"request_id": call.request_id, "operation": call.operation}},
+                extra={"fields": {"operation": call.operation}},
             )
             refusal = S3Error("InternalError")
         call.status, call.code = refusal.status, refusal.code
@@ -342,19 +343,17 @@ class S3Edge:
 
     @staticmethod
     def _log(call: _Call, started: float) -> None:
-        log.debug(
-            "request",
-            extra={
-                "fields": {
-                    "request_id": call.request_id,
-                    "operation": call.operation,
-                    "method": call.http.method,
-                    "path": call.http.raw_path.partition("?")[0],
-                    "status": call.status,
-                    "code": call.code,
-                    "ms": round((time.perf_counter() - started) * 1000, 3),
-                }
-            },
+        access(
+            {
+                "operation": call.operation,
+                "method": call.http.method,
+                "path": call.http.raw_path.partition("?")[0],
+                "remote": call.http.remote or "",
+                "status": call.status,
+                "code": call.code,
+                "sent": call.sent,
+                "ms": round((time.perf_counter() - started) * 1000, 3),
+            }
         )
 
 
