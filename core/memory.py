@@ -34,4 +34,5 @@ def keep_freed_memory() -> bool:
         (_M_TRIM_THRESHOLD, TRIM_THRESHOLD),
         (_M_TOP_PAD, TOP_PAD),
     )
-    return all([mallopt(option, value) == 1 for option, value in settings])
+    accepted = [mallopt(option, value) == 1 for option, value in settings]
+    return all(accepted)

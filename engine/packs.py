@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from catalog.epochs import Epochs
@@ -66,6 +66,8 @@ class Packer:
         self._lanes = lanes
         self._waiting: deque[_Waiting] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Packs whose bodies are being committed.
+        self.in_flight: set[bytes] = set()
 
     async def place(self, body_id: bytes, sealed: Buffer) -> PackTicket:
         """Wait for the body's pack to be durable. The caller commits, then calls `finish` on the ticket.
@@ -111,6 +113,7 @@ class Packer:
         row = PackRow(
             bodies=b"".join(entry.body_id for entry in batch), lengths=tuple(len(entry.sealed) for entry in batch)
         )
+        self.in_flight.add(segment.id)
         born = asyncio.create_task(self._bear(segment, row), name="pack row")
         pending, ended = set(range(len(batch))), asyncio.Event()
         offset = 0
@@ -123,6 +126,7 @@ class Packer:
                 entry.future.set_result(ticket)
         await asyncio.gather(born, return_exceptions=True)
         await ended.wait()
+        self.in_flight.discard(segment.id)
 
     async def _bear(self, segment: WrittenSegment, row: PackRow) -> None:
         async def put(txn: Transaction) -> None:
@@ -156,8 +160,9 @@ async def write_pack(tools: WriteTools, storage_class: StorageClass, bodies: Seq
         writer = tools.writer(storage_class, total, exclude=exclude)
         try:
             loop = asyncio.get_running_loop()
-            for stripe in await loop.run_in_executor(tools.pool, code_pack, tools.codec, writer.scheme, bodies):
-                await writer.write(stripe)
+            stripes = code_pack(tools.codec, writer.scheme, bodies)
+            for _ in range(-(-total // writer.scheme.stripe_size)):
+                await writer.write(await loop.run_in_executor(tools.pool, next, stripes))
             row = await writer.finish()
         except (Unavailable, StorageFull):
             await writer.abandon()
@@ -172,14 +177,13 @@ async def write_pack(tools: WriteTools, storage_class: StorageClass, bodies: Seq
     raise AssertionError("unreachable")
 
 
-def code_pack(codec: Codec, scheme: Scheme, bodies: Sequence[Buffer]) -> list[Stripe]:
-    """All stripes of the concatenation of `bodies`."""
-    stripes: list[Stripe] = []
-    total = sum(len(body) for body in bodies)
+def code_pack(codec: Codec, scheme: Scheme, bodies: Sequence[Buffer]) -> Iterator[Stripe]:
+    """The stripes of the concatenation of `bodies`, each coded when asked for."""
+    left = sum(len(body) for body in bodies)
     parts = iter(bodies)
     part = memoryview(b"")
-    while total:
-        length = min(total, scheme.stripe_size)
+    while left:
+        length = min(left, scheme.stripe_size)
         row = memoryview(bytearray(scheme.n * -(-length // scheme.k)))
         place = 0
         while place < length:
@@ -189,6 +193,5 @@ def code_pack(codec: Codec, scheme: Scheme, bodies: Sequence[Buffer]) -> list[St
             row[place : place + count] = part[:count]
             part = part[count:]
             place += count
-        stripes.append(code_stripe(codec, scheme, row, length))
-        total -= length
-    return stripes
+        left -= length
+        yield code_stripe(codec, scheme, row, length)

@@ -102,11 +102,6 @@ class LocalPlacer:
     def _has_room(self, state: _State, size: int) -> bool:
         return not state.full and (state.free is None or state.free >= size)
 
-    def lacks_space(self) -> bool:
-        """Whether an up node was passed over for want of space: tells *full* from *unavailable*."""
-        return any(state.up and (state.full or state.free is not None and state.free < 1 << 20)
-                   for state in self._states.values())
-
     def observe(self, node_id: bytes, *, ok: bool, seconds: float, error: BaseException | None = None) -> None:
         state = self._states.get(node_id)
         if state is None:

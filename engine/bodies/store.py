@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from catalog.epochs import Epochs, Pin
@@ -55,10 +55,10 @@ class BodySettings:
 
     threads: int = 0
     pack_lanes: int = 1
-    limits: WriteLimits = WriteLimits()
+    limits: WriteLimits = field(default_factory=WriteLimits)
 
 
-class _PackNotBorn(Exception):  # noqa: N818  never leaves this module
+class _PackNotBorn(Exception):
     """The transaction ran before the one that brings its pack to life."""
 
 
@@ -298,6 +298,10 @@ class BodyStore:
     def pin(self) -> Pin:
         """See `Bodies.pin`."""
         return self.epochs.take_pin()
+
+    def packs_in_flight(self) -> set[bytes]:
+        """Packs some of whose bodies are not committed yet: compaction leaves them alone."""
+        return {pack for packer in self._packers.values() for pack in packer.in_flight}
 
 
 def _body_row(body: StoredBody, ticket: PackTicket | None) -> BodyRow:

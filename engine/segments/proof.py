@@ -34,14 +34,14 @@ class Finding:
 class VerifiedSegment:
     """One segment read with proof. Keeps its footers, so make a new one for each job."""
 
-    def __init__(self, tools: ReadTools, segment: Segment) -> None:
+    def __init__(self, tools: ReadTools, segment: Segment, *, report: bool = True) -> None:
         self._tools = tools
+        self._report = report  # False for those who act on the findings themselves
         self.segment = segment
         self._footers: dict[int, Footer] = {}
         self._bad: set[int] = set()  # pieces whose footer can't be had or proven
         self.findings: set[Finding] = set()
         self.moved = False
-        self._answered = False
 
     async def footer(self, index: int) -> Footer | None:
         """The proven footer of a piece, or None (a finding tells why, unless the node did not answer)."""
@@ -73,7 +73,8 @@ class VerifiedSegment:
 
     def _find(self, index: int, stripe: int, kind: str) -> None:
         self.findings.add(Finding(index, stripe, kind))
-        self._tools.report(self.segment, index, (stripe,))
+        if self._report:
+            self._tools.report(self.segment, index, (stripe,))
 
     async def shard(self, index: int, stripe: int) -> Buffer | None:
         """One proven shard, or None."""
@@ -106,7 +107,6 @@ class VerifiedSegment:
             return None
         except (BackendError, OSError, TimeoutError):
             return None
-        self._answered = True
         return data
 
     def order(self, stripe: int) -> list[int]:

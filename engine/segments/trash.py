@@ -1,4 +1,4 @@
-"""Pieces that this process wrote and that nothing will ever reference: deleted soon, or with our epoch at the latest."""
+"""Pieces that this process wrote and nothing will ever reference: deleted soon, or with our epoch at the latest."""
 
 from __future__ import annotations
 

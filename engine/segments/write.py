@@ -38,7 +38,7 @@ def piece_name(epoch: int, segment_id: bytes) -> str:
     return f"{epoch:016x}-{segment_id[:8].hex()}{secrets.token_hex(8)}"
 
 
-class _PieceStream:
+class PieceStream:
     """A bounded queue of one node's shards, as the `PieceSource` that its backend reads."""
 
     def __init__(self, depth: int, moved: asyncio.Event) -> None:
@@ -88,7 +88,7 @@ class _Piece:
     index: int
     node: Node
     name: str
-    stream: _PieceStream
+    stream: PieceStream
     task: asyncio.Task[bytes] | None = None
 
 
@@ -155,7 +155,7 @@ class SegmentWriter:
         self._refusals: list[BaseException] = []
         turn = self.id[0] % len(target.nodes)  # so that data and parity pieces spread evenly over the nodes
         self._pieces = [
-            _Piece(index, node, piece_name(epoch, self.id), _PieceStream(limits.queue, self._moved))
+            _Piece(index, node, piece_name(epoch, self.id), PieceStream(limits.queue, self._moved))
             for index, node in enumerate(target.nodes[turn:] + target.nodes[:turn])
         ]
         for piece in self._pieces:

@@ -1,0 +1,275 @@
+"""Collection: what nothing references any more is deleted, once no running read can still want it.
+
+Queue rows go through three stages, each in one transaction that may be repeated: a released body gives up its slice of
+a pack or its segments; a retired segment gives up its pieces; a piece is deleted on its node and its row removed. A row
+is acted upon only when every live gateway's oldest read began after a commit that shows it. Rows of pieces on nodes
+that do not answer stay until they do.
+
+Pieces that no row names (uploads that were cut off) carry their writer's epoch in their name. Once that epoch is
+marked dead its gateway can't commit any more, so whatever of it no segment references is deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from backends.errors import BackendError
+from catalog.epochs import Epochs
+from catalog.interface import Reader, Transaction
+from core.crashpoints import reach
+from core.workers import WorkerReport, WorkerState
+from engine.bodies.store import BodyStore
+from engine.layout_data import (
+    BODY,
+    ID,
+    PACK,
+    PACK_DEAD,
+    QUEUE_BODY,
+    QUEUE_PIECE,
+    QUEUE_SEGMENT,
+    SEGMENT,
+    SHORT,
+    SUSPECT,
+    prefix_end,
+)
+from engine.ports import Node
+from engine.records_data import BODY_ROW, SEGMENT_ROW
+
+log = logging.getLogger("atoll.engine")
+
+_BATCH = 256
+_SIDE_BY_SIDE = 16
+_U32 = 4
+
+
+class CollectionWorker:
+    """Deletes what is dead. Named `collection`."""
+
+    name = "collection"
+    interval = 5.0
+
+    def __init__(self, bodies: BodyStore) -> None:
+        self._bodies = bodies
+        self._state = WorkerState.IDLE
+        self._stages = ((QUEUE_BODY, self._bodies_gone), (QUEUE_SEGMENT, self._segments_gone))
+        self._swept: dict[int, set[bytes]] = {}  # dead epoch -> nodes whose pieces were looked through
+
+    async def turn(self) -> WorkerState:
+        busy = await self._empty_trash()
+        for prefix, stage in self._stages:
+            keys = await self._passed(prefix)
+            if keys:
+                await stage(keys)
+                busy = True
+        for node in self._bodies.placer.nodes():
+            if self._bodies.placer.is_up(node.id):
+                keys = await self._passed(QUEUE_PIECE + node.id)
+                busy |= bool(keys) and await self._pieces_gone(node, keys)
+        if not busy:
+            busy = await self._dead_epochs()
+        self._state = WorkerState.BUSY if busy else WorkerState.IDLE
+        return self._state
+
+    def report(self) -> WorkerReport:
+        counters = self._bodies.counters
+        return WorkerReport(
+            self._state,
+            f"{counters.pieces_collected} pieces deleted",
+            {
+                "bodies": counters.bodies_collected,
+                "segments": counters.segments_collected,
+                "pieces": counters.pieces_collected,
+                "unreachable": counters.pieces_unreachable,
+                "epochs": counters.epochs_collected,
+            },
+        )
+
+    async def _passed(self, prefix: bytes) -> list[bytes]:
+        """Queue rows that no running read can precede; none while one still can."""
+
+        async def scan(reader: Reader) -> list[bytes]:
+            rows = await reader.scan(prefix, prefix_end(prefix), limit=_BATCH, keys_only=True)
+            return [key for key, _ in rows]
+
+        catalog = self._bodies.catalog
+        keys = await catalog.read(scan)
+        if not keys or not await self._epochs.all_passed(catalog.known_sequence):
+            return []
+        return keys
+
+    @property
+    def _epochs(self) -> Epochs:
+        return self._bodies.epochs
+
+    # -- stages
+
+    async def _bodies_gone(self, keys: Sequence[bytes]) -> None:
+        """Released bodies: remove their rows, mark their slices dead, retire their segments."""
+
+        async def collect(txn: Transaction) -> None:
+            await self._epochs.guard(txn)
+            rows = await txn.get_many([BODY + key[len(QUEUE_BODY) :] for key in keys])
+            packs: dict[bytes, bool] = {}
+            for key, data in zip(keys, rows, strict=True):
+                body_id = key[len(QUEUE_BODY) :]
+                txn.delete(key)
+                if data is None:
+                    continue
+                txn.delete(BODY + body_id)
+                row = BODY_ROW.decode(data)
+                for segment_id, _ in row.segments:
+                    txn.put(QUEUE_SEGMENT + segment_id, b"")
+                if row.slice is not None:
+                    pack, _, length = row.slice
+                    if pack not in packs:
+                        packs[pack] = await txn.get(PACK + pack) is not None
+                    if packs[pack]:
+                        txn.put(PACK_DEAD + pack + body_id, length.to_bytes(_U32, "big"))
+
+        await self._bodies.catalog.transact(collect)
+        for key in keys:
+            self._bodies.locations.forget(key[len(QUEUE_BODY) :])
+        self._bodies.counters.bodies_collected += len(keys)
+        reach("collection-bodies")
+
+    async def _segments_gone(self, keys: Sequence[bytes]) -> None:
+        """Retired segments: remove their rows, queue their pieces."""
+        keys = keys[: _BATCH // 8]
+
+        async def collect(txn: Transaction) -> None:
+            await self._epochs.guard(txn)
+            for key in keys:
+                segment_id = key[len(QUEUE_SEGMENT) :]
+                data = await txn.get(SEGMENT + segment_id)
+                txn.delete(key)
+                txn.delete(SEGMENT + segment_id)
+                txn.delete(SHORT + segment_id)
+                txn.delete(PACK + segment_id)
+                for prefix in (SUSPECT + segment_id, PACK_DEAD + segment_id):
+                    for found, _ in await txn.scan(prefix, prefix_end(prefix), limit=100_000, keys_only=True):
+                        txn.delete(found)
+                if data is not None:
+                    for piece in SEGMENT_ROW.decode(data).pieces:
+                        if piece.node:
+                            txn.put(QUEUE_PIECE + piece.node + piece.locator, b"")
+
+        await self._bodies.catalog.transact(collect)
+        for key in keys:
+            self._bodies.registry.forget(key[len(QUEUE_SEGMENT) :])
+        self._bodies.counters.segments_collected += len(keys)
+        reach("collection-segments")
+
+    async def _pieces_gone(self, node: Node, keys: Sequence[bytes]) -> bool:
+        """Pieces of one node: delete them, then forget them. False if the node did not let us."""
+        done = await self._delete(node, [key[len(QUEUE_PIECE) + ID :] for key in keys])
+        reach("collection-pieces")
+        if not done:
+            return False
+        gone = [key for key in keys if key[len(QUEUE_PIECE) + ID :] in done]
+
+        async def forget(txn: Transaction) -> None:
+            for key in gone:
+                txn.delete(key)
+
+        await self._bodies.catalog.transact(forget)
+        return True
+
+    async def _delete(self, node: Node, locators: Sequence[bytes]) -> set[bytes]:
+        """Delete pieces on a node, some at a time; returns those that are gone. Stops when the node fails."""
+        done: set[bytes] = set()
+        for start in range(0, len(locators), _SIDE_BY_SIDE):
+            group = locators[start : start + _SIDE_BY_SIDE]
+            outcomes = await asyncio.gather(*(node.backend.delete(each) for each in group), return_exceptions=True)
+            for locator, outcome in zip(group, outcomes, strict=True):
+                if outcome is None:
+                    done.add(locator)
+                elif isinstance(outcome, BackendError | OSError | TimeoutError):
+                    self._bodies.placer.observe(node.id, ok=False, seconds=0.0, error=outcome)
+                    self._bodies.counters.pieces_unreachable += 1
+                else:
+                    raise outcome
+            if len(done) < start + len(group):
+                break
+        self._bodies.counters.pieces_collected += len(done)
+        return done
+
+    # -- pieces without rows
+
+    async def _empty_trash(self) -> bool:
+        """Pieces that this process wrote in vain. Those on nodes that don't answer get queue rows."""
+        pieces = self._bodies.trash.take(_BATCH)
+        if not pieces:
+            return False
+        by_node: dict[bytes, list[bytes]] = {}
+        for node_id, locator in pieces:
+            by_node.setdefault(node_id, []).append(locator)
+        left: list[bytes] = []
+        for node_id, locators in by_node.items():
+            node = self._bodies.placer.node(node_id)
+            up = node is not None and self._bodies.placer.is_up(node_id)
+            done = await self._delete(node, locators) if up and node is not None else set()
+            left += [QUEUE_PIECE + node_id + locator for locator in locators if locator not in done]
+
+        async def queue(txn: Transaction) -> None:
+            for key in left:
+                txn.put(key, b"")
+
+        if left:
+            await self._bodies.catalog.transact(queue)
+        return True
+
+    async def _dead_epochs(self) -> bool:
+        """Look through one node for one dead epoch's pieces that nothing references. False when there is no more."""
+        for epoch in await self._epochs.dead():
+            swept = self._swept.setdefault(epoch, set())
+            nodes = self._bodies.placer.nodes()
+            for node in nodes:
+                if node.id in swept or not self._bodies.placer.is_up(node.id):
+                    continue
+                if not node.backend.properties().supports_list or await self._sweep(node, epoch):
+                    swept.add(node.id)
+                    return True
+            if all(node.id in swept for node in nodes):
+                await self._epochs.forget(epoch)
+                del self._swept[epoch]
+                self._bodies.counters.epochs_collected += 1
+                reach("collection-epoch")
+                return True
+        return False
+
+    async def _sweep(self, node: Node, epoch: int) -> bool:
+        """Delete what a dead epoch left on one node. A backend that lists takes a piece's name as its locator."""
+        batch: list[bytes] = []
+        try:
+            async for entry in node.backend.list(f"{epoch:016x}-"):
+                batch.append(entry.name.encode())
+                if len(batch) >= _BATCH:
+                    if not await self._sweep_batch(node, batch):
+                        return False
+                    batch = []
+            return not batch or await self._sweep_batch(node, batch)
+        except (BackendError, OSError, TimeoutError) as error:
+            self._bodies.placer.observe(node.id, ok=False, seconds=0.0, error=error)
+            log.warning("pieces of epoch %d on node %s can't be listed: %s", epoch, node.name, error)
+            return False
+
+    async def _sweep_batch(self, node: Node, locators: Sequence[bytes]) -> bool:
+        """A piece's name holds the first half of its segment's id: the rows that could reference it are few."""
+
+        async def orphans(reader: Reader) -> list[bytes]:
+            found = []
+            for locator in locators:
+                try:
+                    prefix = SEGMENT + bytes.fromhex(locator.decode("ascii")[17:33])
+                except ValueError:
+                    continue  # not a name of ours
+                rows = await reader.scan(prefix, prefix_end(prefix), limit=16)
+                named = {piece.locator for _, data in rows for piece in SEGMENT_ROW.decode(data).pieces}
+                if locator not in named:
+                    found.append(locator)
+            return found
+
+        doomed = await self._bodies.catalog.read(orphans)
+        return len(await self._delete(node, doomed)) == len(doomed)

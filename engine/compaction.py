@@ -1,0 +1,295 @@
+"""Compaction: small packs become large ones, half-dead packs give their space back. Copies sealed bytes, no keys.
+
+The live members of some packs are written as one new pack; then each body's row is pointed there, if it still points
+where it did and the body is alive; then each old pack that nothing alive points into is retired. A reader that began
+before goes on with the old pack until collection, which waits for it. Killed anywhere, nothing is lost: the next run
+sees which members each pack really has.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from catalog.interface import Reader, Transaction
+from core.crashpoints import reach
+from core.workers import WorkerReport, WorkerState
+from engine.bodies.store import BodyStore
+from engine.errors import Damaged, StorageFull, Unavailable
+from engine.layout_data import ALIVE, BODY, PACK, PACK_DEAD, QUEUE_SEGMENT, SEGMENT, prefix_end
+from engine.packs import put_pack, write_pack
+from engine.records_data import BODY_ROW, PACK_ROW, SEGMENT_ROW, BodyRow, PackRow
+from engine.segments.proof import VerifiedSegment
+
+log = logging.getLogger("atoll.engine")
+
+#: A pack below this is small.
+SMALL = 16 << 20
+#: Live bytes that one compaction takes at most.
+GROUP = 24 << 20
+#: Members that one compaction moves at most: bounds its memory and transactions.
+_MEMBERS = 8192
+#: Small packs that wait before an unforced compaction merges them, unless they make a whole pack.
+_PATIENCE = 64
+_PAGE = 128
+_CHUNK = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    body_id: bytes
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Pack:
+    id: bytes
+    storage_class: str
+    size: int
+    live: tuple[_Member, ...]
+
+    @property
+    def live_bytes(self) -> int:
+        return sum(member.length for member in self.live)
+
+    @property
+    def wasteful(self) -> bool:
+        return 2 * self.live_bytes <= self.size
+
+
+class CompactionWorker:
+    """Merges and rewrites packs. Named `compaction`. A turn looks at a page of packs or compacts one group."""
+
+    name = "compaction"
+    interval = 60.0
+
+    def __init__(self, bodies: BodyStore) -> None:
+        self._bodies = bodies
+        self._state = WorkerState.IDLE
+        self._cursor = b""
+        self._small: dict[str, list[_Pack]] = {}
+        self._force = False
+        self._exact = True  # the first walk counts members one by one: a crash may have left unmarked dead ones
+
+    def force(self) -> None:
+        """Let the next walk merge whatever is small, however little it is, and count members one by one."""
+        self._force = self._exact = True
+        self._cursor, self._small = b"", {}
+
+    async def turn(self) -> WorkerState:
+        await self._mark_lost_slices()
+        try:
+            more = await self._walk()
+        except (Unavailable, Damaged, StorageFull) as error:
+            log.warning("compaction: %s", error)
+            self._small.clear()
+            more = True
+        if not more:
+            self._force = self._exact = False
+            self._cursor = b""
+        self._state = WorkerState.BUSY if more else WorkerState.IDLE
+        return self._state
+
+    def report(self) -> WorkerReport:
+        counters = self._bodies.counters
+        progress = f"{counters.compactions} packs retired, {counters.bodies_moved} bodies moved"
+        return WorkerReport(
+            self._state, progress, {"packs": counters.compactions, "bodies": counters.bodies_moved}
+        )
+
+    async def _mark_lost_slices(self) -> None:
+        """Slices of packs whose body's transaction failed."""
+        lost, self._bodies.lost_slices[:] = list(self._bodies.lost_slices), []
+
+        async def mark(txn: Transaction) -> None:
+            for pack, body_id, length in lost:
+                if await txn.get(PACK + pack) is not None:
+                    txn.put(PACK_DEAD + pack + body_id, length.to_bytes(4, "big"))
+
+        if lost:
+            await self._bodies.catalog.transact(mark)
+
+    async def _walk(self) -> bool:
+        """Look at the next page of packs; compact a group when there is one. False at the end of the walk."""
+        rows = await self._page(self._cursor)
+        busy = self._bodies.packs_in_flight()
+        for key, data in rows:
+            self._cursor = key
+            pack_id = key[len(PACK) :]
+            if pack_id in busy:
+                continue
+            pack = await self._candidate(pack_id, PACK_ROW.decode(data))
+            if pack is None:
+                continue
+            if not pack.live:
+                await self._retire(pack.id)
+                continue
+            group = self._small.setdefault(pack.storage_class, [])
+            group.append(pack)
+            if sum(each.live_bytes for each in group) >= GROUP or sum(len(each.live) for each in group) >= _MEMBERS:
+                del self._small[pack.storage_class]
+                await self._compact(group)
+                return True
+        if len(rows) == _PAGE:
+            return True
+        for storage_class, group in list(self._small.items()):
+            del self._small[storage_class]
+            total = sum(each.live_bytes for each in group)
+            wanted = total >= SMALL or len(group) >= _PATIENCE or (self._force and len(group) > 1)
+            if wanted or any(each.wasteful for each in group):
+                await self._compact(group)
+        return False
+
+    async def _page(self, after: bytes) -> list[tuple[bytes, bytes]]:
+        async def scan(reader: Reader) -> list[tuple[bytes, bytes]]:
+            return await reader.scan(after + b"\0" if after else PACK, prefix_end(PACK), limit=_PAGE)
+
+        return await self._bodies.catalog.read(scan)
+
+    async def _candidate(self, pack_id: bytes, row: PackRow) -> _Pack | None:
+        """The pack with its live members, if compaction should take it."""
+        members = [_Member(*member) for member in row.members()]
+        size = sum(member.length for member in members)
+        exact = self._exact
+
+        async def look(reader: Reader) -> _Pack | None:
+            data = await reader.get(SEGMENT + pack_id)
+            if data is None:
+                return None
+            if not exact and size >= SMALL:
+                prefix = PACK_DEAD + pack_id
+                dead = await reader.scan(prefix, prefix_end(prefix), limit=len(members))
+                if 2 * sum(int.from_bytes(value, "big") for _, value in dead) < size:
+                    return None
+            live: list[_Member] = []
+            for start in range(0, len(members), _CHUNK):
+                chunk = members[start : start + _CHUNK]
+                bodies = await reader.get_many([BODY + member.body_id for member in chunk])
+                alive = await reader.get_many([ALIVE + member.body_id for member in chunk])
+                live += [
+                    member
+                    for member, body, mark in zip(chunk, bodies, alive, strict=True)
+                    if mark is not None and _is_at(body, pack_id, member)
+                ]
+            pack = _Pack(pack_id, SEGMENT_ROW.decode(data).storage_class, size, tuple(live))
+            return pack if size < SMALL or pack.wasteful else None
+
+        return await self._bodies.catalog.read(look, long=len(members) > 2000)
+
+    async def _compact(self, group: Sequence[_Pack]) -> None:
+        """Move the live members of `group` into one new pack and retire what they leave."""
+        if len(group) == 1 and not group[0].wasteful:
+            return
+        kind = self._bodies.classes.get(group[0].storage_class)
+        sources: list[tuple[bytes, _Member]] = []
+        sealed: list[memoryview] = []
+        for pack in group:
+            for member, data in await self._read(pack):
+                sources.append((pack.id, member))
+                sealed.append(data)
+        segment = await write_pack(self._bodies.write_tools, kind, sealed)
+        del sealed
+        reach("compaction-written")
+        row = PackRow(
+            bodies=b"".join(member.body_id for _, member in sources),
+            lengths=tuple(member.length for _, member in sources),
+        )
+
+        async def bear(txn: Transaction) -> None:
+            await self._bodies.epochs.guard(txn)
+            put_pack(txn, segment, row)
+
+        try:
+            await self._bodies.catalog.transact(bear)
+        except Exception:
+            self._bodies.write_tools.drop(segment.row)
+            raise
+        reach("compaction-born")
+        targets = [(*source, offset) for source, (_, offset, _) in zip(sources, row.members(), strict=True)]
+        for start in range(0, len(targets), _CHUNK):
+            await self._move(segment.id, targets[start : start + _CHUNK])
+        reach("compaction-moved")
+        for pack in group:
+            await self._retire(pack.id)
+        reach("compaction-retired")
+
+    async def _read(self, pack: _Pack) -> list[tuple[_Member, memoryview]]:
+        """The sealed bytes of a pack's live members, proven."""
+        segment = await self._bodies.registry.get(pack.id, fresh=True)
+        if segment is None:
+            return []
+        verified = VerifiedSegment(self._bodies.read_tools, segment)
+        size = segment.shape.stripe_size
+        wanted = {
+            stripe
+            for member in pack.live
+            for stripe in range(member.offset // size, (member.offset + member.length - 1) // size + 1)
+        }
+        stripes: dict[int, bytes] = {}
+        for stripe in sorted(wanted):
+            stripes[stripe] = b"".join(await verified.sealed_stripe(stripe))
+        found = []
+        for member in pack.live:
+            parts = []
+            place, left = member.offset, member.length
+            while left:
+                stripe, within = divmod(place, size)
+                part = memoryview(stripes[stripe])[within : within + left]
+                parts.append(part)
+                place += part.nbytes
+                left -= part.nbytes
+            found.append((member, parts[0] if len(parts) == 1 else memoryview(b"".join(parts))))
+        return found
+
+    async def _move(self, pack_id: bytes, targets: Sequence[tuple[bytes, _Member, int]]) -> None:
+        """Point bodies to their new slices by compare-and-set; what lost its body meanwhile is dead on arrival."""
+
+        async def move(txn: Transaction) -> list[bytes]:
+            await self._bodies.epochs.guard(txn)
+            bodies = await txn.get_many([BODY + member.body_id for _, member, _ in targets])
+            alive = await txn.get_many([ALIVE + member.body_id for _, member, _ in targets])
+            moved = []
+            for (old, member, offset), body, mark in zip(targets, bodies, alive, strict=True):
+                if mark is not None and _is_at(body, old, member):
+                    row = BodyRow(slice=(pack_id, offset, member.length))
+                    txn.put(BODY + member.body_id, BODY_ROW.encode(row))
+                    moved.append(member.body_id)
+                else:
+                    txn.put(PACK_DEAD + pack_id + member.body_id, member.length.to_bytes(4, "big"))
+            return moved
+
+        moved = await self._bodies.catalog.transact(move)
+        for body_id in moved:
+            self._bodies.locations.forget(body_id)
+        self._bodies.counters.bodies_moved += len(moved)
+
+    async def _retire(self, pack_id: bytes) -> None:
+        """Queue a pack's segment for collection, unless something alive still points into it."""
+
+        async def retire(txn: Transaction) -> bool:
+            await self._bodies.epochs.guard(txn)
+            data = await txn.get(PACK + pack_id)
+            if data is None:
+                return False
+            members = [_Member(*member) for member in PACK_ROW.decode(data).members()]
+            for start in range(0, len(members), _CHUNK):
+                chunk = members[start : start + _CHUNK]
+                bodies = await txn.get_many([BODY + member.body_id for member in chunk])
+                alive = await txn.get_many([ALIVE + member.body_id for member in chunk])
+                for member, body, mark in zip(chunk, bodies, alive, strict=True):
+                    if mark is not None and _is_at(body, pack_id, member):
+                        return False
+            txn.delete(PACK + pack_id)
+            prefix = PACK_DEAD + pack_id
+            for key, _ in await txn.scan(prefix, prefix_end(prefix), limit=len(members) + 1, keys_only=True):
+                txn.delete(key)
+            txn.put(QUEUE_SEGMENT + pack_id, b"")
+            return True
+
+        self._bodies.counters.compactions += await self._bodies.catalog.transact(retire)
+
+
+def _is_at(body: bytes | None, pack_id: bytes, member: _Member) -> bool:
+    return body is not None and BODY_ROW.decode(body).slice == (pack_id, member.offset, member.length)
