@@ -174,7 +174,7 @@ class Buckets:
             txn.delete(BUCKET_NAME + current.name.encode())
             txn.delete(owner_key(current.owner, current.name))
             await self._keyring.delete_bucket_keys(txn, bucket.id)
-            txn.put(reclaim_key(self._clock.now_us(), RECLAIM_BUCKET, bucket.id), b"")
+            txn.put(reclaim_key(RECLAIM_BUCKET, bucket.id), b"")
 
         await self._catalog.read(check)
         await self._catalog.transact(commit)

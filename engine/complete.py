@@ -116,7 +116,7 @@ class _CompleteCommit(Commit):
         )
         info = await super().__call__(txn)
         manifests.write(txn, manifest, chosen)
-        end_upload(context, txn, token, row)
+        end_upload(txn, token, row)
         included = 0
         for number, _ in chosen:
             included |= 1 << number

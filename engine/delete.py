@@ -79,15 +79,14 @@ async def _mark(
 ) -> DeleteResult:
     """Put a delete marker on top; in a suspended bucket it is the null version."""
     judge_delete(condition, None if head is None else head.current)
-    now_us = context.clock.now_us()
     blank = new_version(bucket, ObjectAttributes(owner=owner), Outcome(""), size=0, wrapped=b"")
     marker = msgspec.structs.replace(
         blank,
         etag=b"",
-        token=next_token(now_us, head),
+        token=next_token(context.clock.now_us(), head),
         flags=MARKER if bucket.versioning is Versioning.ENABLED else MARKER | NULL,
     )
-    replaced = await push(txn, context.bodies, place, head, marker, now_us)
+    replaced = await push(txn, context.bodies, place, head, marker)
     old = None if replaced is None else describe(bucket, key, replaced, latest=False)
     info = describe(bucket, key, marker, latest=True)
     for observer in context.observers:

@@ -17,7 +17,7 @@ Every key is `ENGINE ‖ kind ‖ ...`; kinds of the data half (0x80 and above) 
 | MANIFEST | manifest id | ManifestRow: of a manifest that is more than one whole body |
 | EXTENTS | manifest id ‖ end offset u64 | ExtentsRow: a run of extents, by the offset after its last byte |
 | PARTS | manifest id ‖ last number u16 | PartsRow: a run of parts |
-| RECLAIM | due µs u64 ‖ task u8 ‖ id | empty: work for the reclaimer |
+| RECLAIM | due µs u64, 0 for at once ‖ task u8 ‖ id | empty: work for the reclaimer |
 
 Authoritative rows are keyed by hash or random id, so that commits spread over the key space. LIST, VERSION_LIST and
 UPLOAD_LIST are written blindly beside them and read by `Catalog.read`: in a transaction they would make neighbours
@@ -106,5 +106,5 @@ def owner_key(owner: str, name: str) -> bytes:
     return BUCKET_OWNER + terminated(owner.encode()) + name.encode()
 
 
-def reclaim_key(due_us: int, task: int, target: bytes) -> bytes:
+def reclaim_key(task: int, target: bytes, *, due_us: int = 0) -> bytes:
     return RECLAIM + u64(due_us) + bytes((task,)) + target

@@ -91,14 +91,13 @@ class Commit:
         bucket = context.buckets.live(self._bucket, raw_bucket)
         head = decode_head(raw_head)
         judge_write(self._condition, None if head is None else head.current)
-        now_us = context.clock.now_us()
         version = self.version = msgspec.structs.replace(
             self._version,
-            token=next_token(now_us, head),
+            token=next_token(context.clock.now_us(), head),
             flags=self._version.flags | (0 if bucket.versioning is Versioning.ENABLED else NULL),
         )
         await self.attach(txn, version)
-        replaced = await push(txn, context.bodies, place, head, version, now_us)
+        replaced = await push(txn, context.bodies, place, head, version)
         info = describe(bucket, self._key, version, latest=True)
         if context.observers:
             old = None if replaced is None else describe(bucket, self._key, replaced, latest=False)

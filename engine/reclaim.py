@@ -138,7 +138,7 @@ class Reclaimer:
             if upload is not None and upload.completed is not None:
                 due = int.from_bytes(upload.completed.token[:8], "big") + REMEMBER_US
                 if due > now_us:
-                    txn.put(reclaim_key(due, RECLAIM_UPLOAD, token), b"")
+                    txn.put(reclaim_key(RECLAIM_UPLOAD, token, due_us=due), b"")
                 else:
                     txn.delete(UPLOAD + manifest)
             return True
@@ -159,7 +159,7 @@ class Reclaimer:
                 token = row[-16:]
                 raw = await txn.get(UPLOAD + spread(token))
                 if raw is not None:
-                    end_upload(self._context, txn, token, UPLOAD_ROW.decode(raw))
+                    end_upload(txn, token, UPLOAD_ROW.decode(raw))
                     txn.delete(UPLOAD + spread(token))
                 txn.delete(row)
             if not rows:

@@ -282,16 +282,16 @@ async def abort_upload(context: Context, bucket: Bucket, key: str, upload_id: st
 
     async def commit(txn: Transaction) -> None:
         row = open_upload(bucket, key, await txn.get(UPLOAD + spread(token)))
-        end_upload(context, txn, token, row)
+        end_upload(txn, token, row)
         txn.delete(UPLOAD + spread(token))
 
     await context.catalog.transact(commit)
 
 
-def end_upload(context: Context, txn: Transaction, token: bytes, row: UploadRow) -> None:
+def end_upload(txn: Transaction, token: bytes, row: UploadRow) -> None:
     """Take an upload from the list and leave its part rows to the reclaimer."""
     txn.delete(upload_list_key(row.bucket, row.key, token))
-    txn.put(reclaim_key(context.clock.now_us(), RECLAIM_UPLOAD, token), b"")
+    txn.put(reclaim_key(RECLAIM_UPLOAD, token), b"")
 
 
 async def list_parts(

@@ -166,7 +166,7 @@ async def load(reader: Reader, place: KeyPlace, version_id: str) -> tuple[Versio
 
 
 async def push(
-    txn: Transaction, bodies: Bodies, place: KeyPlace, head: HeadRow | None, version: Version, now_us: int
+    txn: Transaction, bodies: Bodies, place: KeyPlace, head: HeadRow | None, version: Version
 ) -> Version | None:
     """Make `version`, whose token is from `next_token`, the latest. Returns the null version that it replaced."""
     current = None if head is None else head.current
@@ -188,7 +188,7 @@ async def push(
         txn.put(version_list_key(place.bucket, place.key, order_of(version)), list_row(version))
     _put_head(txn, place, head, order_of(version), null_order, version)
     if replaced is not None:
-        await drop(txn, bodies, replaced, now_us)
+        await drop(txn, bodies, replaced)
     return replaced
 
 
@@ -218,7 +218,7 @@ async def remove(
                 txn.delete(version_list_key(place.bucket, place.key, order_of(previous)))
             _list_latest(txn, place, previous, listed=listed)
             _put_head(txn, place, head, head.order, null_order, previous)
-    await drop(txn, bodies, version, now_us)
+    await drop(txn, bodies, version)
 
 
 def rewrite(txn: Transaction, place: KeyPlace, head: HeadRow, version: Version) -> None:
@@ -230,13 +230,13 @@ def rewrite(txn: Transaction, place: KeyPlace, head: HeadRow, version: Version) 
         txn.put(version_key(place.hash, order_of(version)), VERSION_ROW.encode(VersionRow(version=version)))
 
 
-async def drop(txn: Transaction, bodies: Bodies, version: Version, now_us: int) -> None:
+async def drop(txn: Transaction, bodies: Bodies, version: Version) -> None:
     """Let go of what a removed version refers to."""
     if version.body:
         if await references.remove(txn, version.body, version.token):
             await bodies.release(txn, version.body)
     elif version.manifest and await references.remove(txn, version.manifest, version.token):
-        txn.put(reclaim_key(now_us, RECLAIM_MANIFEST, version.manifest), b"")
+        txn.put(reclaim_key(RECLAIM_MANIFEST, version.manifest), b"")
 
 
 def _put_head(
@@ -254,7 +254,7 @@ def _bury(txn: Transaction, place: KeyPlace, head: HeadRow, now_us: int) -> None
         txn.delete(place.head)
     else:
         _put_head(txn, place, head, head.order, 0, None)
-        txn.put(reclaim_key(due, RECLAIM_TOMBSTONE, place.hash), b"")
+        txn.put(reclaim_key(RECLAIM_TOMBSTONE, place.hash, due_us=due), b"")
 
 
 def _list_latest(txn: Transaction, place: KeyPlace, version: Version, *, listed: bool) -> None:
