@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 MAGIC: Final = b"ATOLL-CATALOG\n"
 FORMAT: Final = 1
 
-_HEAD: Final = struct.Struct("<BI")  # kind, payload length
+_HEAD: Final = struct.Struct(">BI")  # kind, payload length
 _HASH: Final = 32
 _MAX_PAYLOAD: Final = 1 << 30
 _HEADER, _ROWS, _TRAILER = 1, 2, 3

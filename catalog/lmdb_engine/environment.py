@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import resource
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +13,8 @@ import lmdb
 import msgspec
 
 from catalog.errors import CatalogError, CatalogFailed, CatalogFull, Corrupt, FutureVersion
-from catalog.lmdb_engine.folder import DATA_NAME, FolderLock, check_file, sync_folder
+from catalog.lmdb_engine.folder import DATA_NAME, FolderLock, sync_folder
+from catalog.lmdb_engine.pages import check_file
 from catalog.lmdb_engine.snapshot import Snapshot
 
 #: What this program writes and the newest that it reads.
@@ -19,6 +23,19 @@ FORMAT: Final = 1
 _FORMAT_KEY: Final = b"format"
 _SEQUENCE_KEY: Final = b"sequence"
 _LEAST_MAP: Final = 1 << 28
+#: Up to this many pages the whole file is checked at opening (about 0.2 s).
+_CHECKED_PAGES: Final = 16_384
+_LEAST_SPACE: Final = 64 << 20
+_NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DAMAGE: Final = (
+    lmdb.InvalidError,
+    lmdb.VersionMismatchError,
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.NotFoundError,
+    lmdb.IncompatibleError,
+    lmdb.PanicError,
+)
 
 
 class Environment:
@@ -29,10 +46,10 @@ class Environment:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = FolderLock(folder)
         try:
-            data = folder / DATA_NAME
-            fresh = not data.exists() or data.stat().st_size == 0
+            self._data = folder / DATA_NAME
+            fresh = not self._data.exists() or self._data.stat().st_size == 0
             if not fresh:
-                check_file(data)
+                check_file(self._data, pages=_CHECKED_PAGES)
             self._env = _map(folder, map_size)
         except BaseException:
             self._lock.release()
@@ -47,11 +64,12 @@ class Environment:
             self._check_format(folder)
             self.rows = self._env.open_db(b"rows", create=False)
             self.long = self._env.open_db(b"long", create=False)
-        except lmdb.Error as error:
+        except BaseException as error:
             self.close()
-            raise Corrupt(f"the catalog in {folder} is damaged: {error}; restore it from a backup") from error
-        except BaseException:
-            self.close()
+            if isinstance(error, _DAMAGE):
+                raise Corrupt(f"the catalog in {folder} is damaged: {error}; restore it from a backup") from error
+            if isinstance(error, lmdb.Error):
+                raise self.translate(error) from error
             raise
 
     def _create(self) -> None:
@@ -95,6 +113,22 @@ class Environment:
         """Double the map. No transaction may be open. Raises lmdb.Error when the address space does not suffice."""
         self._env.set_mapsize(self._env.info()["map_size"] * 2)
 
+    def translate(self, error: BaseException) -> CatalogError:
+        """A failed commit in our words: CatalogFull when it failed only for want of space, so that nothing is in
+        doubt and a later one may succeed; else CatalogFailed."""
+        code = getattr(error, "code", getattr(error, "errno", None))
+        full = isinstance(error, (lmdb.MapFullError, lmdb.TxnFullError, lmdb.DiskError)) or code in _NO_SPACE
+        # LMDB calls a write that was cut short for want of space an I/O error.
+        if full or (code == errno.EIO and self._lacks_space()):
+            return CatalogFull(f"no space for the catalog: {error}")
+        return CatalogFailed(f"the catalog can't be written: {error}; it refuses writes until it is opened anew")
+
+    def _lacks_space(self) -> bool:
+        disk = os.statvfs(self._data)
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        room = sys.maxsize if limit == resource.RLIM_INFINITY else limit - self._data.stat().st_size
+        return min(disk.f_bavail * disk.f_frsize, room) < _LEAST_SPACE
+
     def close(self) -> None:
         self._env.close()
         self._lock.release()
@@ -110,19 +144,7 @@ def _map(folder: Path, map_size: int) -> Any:
             if size <= _LEAST_MAP:
                 raise CatalogFailed(f"the catalog in {folder} can't be mapped: {error}") from error
             size //= 2
-        except lmdb.Error as error:
+        except _DAMAGE as error:
             raise Corrupt(f"the catalog in {folder} can't be opened: {error}; restore it from a backup") from error
-
-
-def is_full(error: BaseException) -> bool:
-    """Whether a commit failed only for want of space, so that nothing is in doubt and a later one may succeed."""
-    return isinstance(error, (lmdb.MapFullError, lmdb.DiskError)) or (
-        isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    )
-
-
-def translate(error: BaseException) -> CatalogError:
-    """A failed commit in our words."""
-    if is_full(error):
-        return CatalogFull(f"no space for the catalog: {error}")
-    return CatalogFailed(f"the catalog can't be written: {error}; it refuses writes until it is opened anew")
+        except lmdb.Error as error:
+            raise CatalogFailed(f"the catalog in {folder} can't be opened: {error}") from error

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import lmdb
 
-from catalog.errors import CatalogClosed, CatalogError, CatalogFailed
+from catalog.errors import CatalogClosed, CatalogError, CatalogFailed, CatalogFull
 from catalog.feed import TRIMMED_KEY, feed_row
 from catalog.keys import u64
 from catalog.lmdb_engine import longkeys
 from catalog.lmdb_engine.committer import Committer
-from catalog.lmdb_engine.environment import Environment, is_full, translate
+from catalog.lmdb_engine.environment import Environment
 from catalog.lmdb_engine.overlay import Batch, Writes
 from catalog.lmdb_engine.snapshot import Snapshot
 from catalog.waiters import SequenceWaiters
@@ -243,10 +243,10 @@ class Writer:
 
     def _fail(self, error: BaseException) -> None:
         """Everything pending fails: later transactions have read what is now not going to be."""
-        cause = translate(error)
+        cause = self._environment.translate(error)
         failed = [batch for batch in (self._writing, self._gathering) if batch is not None]
         self._writing, self._gathering = None, Batch()
-        if is_full(error):
+        if isinstance(cause, CatalogFull):
             self._begin()
         elif self._error is None:
             self._error = cause
