@@ -76,8 +76,9 @@ class Directory:
     async def _follow(self, sequence: int) -> None:
         while True:
             try:
-                await self._catalog.wait_changes(sequence)
-                sequence = await self._apply(sequence)
+                newest = await self._catalog.wait_changes(sequence)
+                # The feed leaves out commits of leases and epochs, so its last entry may be older than the newest.
+                sequence = max(newest, await self._apply(sequence))
             except FeedTrimmed:
                 sequence = await self._load()
             except Exception:  # a feed that fails once must not end revocation for good

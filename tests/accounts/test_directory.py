@@ -12,7 +12,8 @@ from accounts.directory import Directory
 from accounts.errors import UserExists
 from accounts.types import AccessKey, User
 from accounts.users import UserStore
-from catalog.interface import Catalog
+from catalog.interface import Catalog, Transaction
+from catalog.prefixes import LEASE
 from core.access import PrincipalKind
 from tests.accounts.conftest import DECLARED, ROOT, SealingWrapper
 
@@ -89,3 +90,19 @@ class _Frozen:
 
 
 _CLOCK = _Frozen()
+
+
+async def test_commits_that_the_feed_leaves_out_do_not_keep_the_loop_busy(
+    catalog: Catalog, directory: Directory
+) -> None:
+    """A lease's commit advances the sequence without a feed entry; following must go back to sleep after it."""
+
+    async def touch(txn: Transaction) -> None:
+        txn.put(LEASE + b"some-lease", b"1")
+
+    await catalog.transact(touch)
+    started = time.monotonic()
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+    assert time.monotonic() - started < 1
+    assert directory.lookup("ROOTKEY") is not None
