@@ -16,8 +16,8 @@ from backends.disk.incoming import Incoming, WriteGate, folder_of, path_of
 from backends.disk.marker import PIECES, NodeMarker
 from backends.disk.place import Place
 from backends.disk.space import Space
-from backends.disk.system import list_folder, read_all, translate
-from backends.errors import NotFound, PermanentError
+from backends.disk.system import close_quietly, list_folder, read_all, translate
+from backends.errors import BackendError, NotFound, PermanentError
 from backends.interface import Capacity, Entry, PieceSource, Properties
 from core.buffers import Buffer
 
@@ -254,8 +254,8 @@ class DiskBackend:
             await asyncio.gather(asyncio.wrap_future(running), return_exceptions=True)
         try:
             await self._run(incoming.discard)
-        except PermanentError:
-            # The folder has gone or is read-only: what is left in it goes when it is opened again.
+        except BackendError:
+            # The folder has gone or its disk has failed: what is left goes when it is opened again.
             return
 
     # -- in threads
@@ -349,7 +349,7 @@ def _scan(place: Place, folder: str, prefix: str) -> list[Entry]:
                         except FileNotFoundError:
                             continue  # deleted meanwhile
         finally:
-            os.close(descriptor)
+            close_quietly(descriptor)
     except FileNotFoundError:
         place.check()
     except OSError as error:

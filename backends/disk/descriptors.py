@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 
+from backends.disk.system import close_quietly
+
 
 class PieceFile:
     """A piece open for reading. Closes when the last reference goes, so eviction never hurts a read under way."""
@@ -19,7 +21,7 @@ class PieceFile:
         self.checked = now  # when its name was last seen to lead here (monotonic seconds)
 
     def __del__(self) -> None:
-        os.close(self.descriptor)
+        close_quietly(self.descriptor)
 
 
 class PieceFiles:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from backends.disk.marker import INCOMING, PIECES
 from backends.disk.place import Place
 from backends.disk.space import Space
-from backends.disk.system import rename_new, start_writeback, translate, write_all
+from backends.disk.system import close_quietly, rename_new, start_writeback, translate, write_all
 from backends.errors import NotFound, PermanentError
 from core.buffers import Buffer
 
@@ -81,9 +81,10 @@ class Incoming:
             os.fdatasync(self._descriptor)
         except OSError as error:
             raise self._gate.shut(error, f"fsync of a piece in {self._place.path}") from error
-        self._close()
         folder = folder_of(self._name)
         try:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
             self._place.ensure_folder(folder)
             self._publish()
         except OSError as error:
@@ -101,7 +102,9 @@ class Incoming:
 
     def discard(self) -> None:
         """Remove whatever was written, the published piece too."""
-        self._close()
+        if self._descriptor >= 0:
+            close_quietly(self._descriptor)
+            self._descriptor = -1
         try:
             if self._exists:
                 os.unlink(self._temporary, dir_fd=self._place.root)
@@ -133,11 +136,6 @@ class Incoming:
         rename_new(self._place.root, self._temporary, path_of(self._name))
         self._exists = False
         self.published = True
-
-    def _close(self) -> None:
-        if self._descriptor >= 0:
-            descriptor, self._descriptor = self._descriptor, -1
-            os.close(descriptor)
 
     def _explain(self, error: OSError) -> Exception:
         """A missing folder means that the place itself has gone, and that is what the caller should hear."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from backends.disk.marker import INCOMING, MARKER, PIECES, NodeMarker, read_marker
-from backends.disk.system import list_folder, sync_folder, translate
+from backends.disk.system import close_quietly, list_folder, sync_folder, translate
 from backends.errors import PermanentError, WrongIdentity
 
 
@@ -36,8 +36,8 @@ class Place:
         self._syncs_lock = threading.Lock()
 
     def __del__(self) -> None:
-        os.close(self._marker)
-        os.close(self.root)
+        close_quietly(self._marker)
+        close_quietly(self.root)
 
     @classmethod
     def open(cls, path: Path, expected: NodeMarker, key: bytes) -> Self:
@@ -69,7 +69,8 @@ class Place:
 
     def unlock(self) -> None:
         """Let others open the folder. The descriptors stay until the last call that uses them has ended."""
-        fcntl.flock(self._marker, fcntl.LOCK_UN)
+        with contextlib.suppress(OSError):  # a dead file system holds no locks
+            fcntl.flock(self._marker, fcntl.LOCK_UN)
 
     def _lock(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -87,13 +88,19 @@ def read_all(descriptor: int, buffer: bytearray, offset: int, start: int = 0) ->
     return held
 
 
+def close_quietly(descriptor: int) -> None:
+    """Close what was only read, or is given up: whatever the device has to say of it, the descriptor is gone."""
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
+
+
 def sync_folder(root: int, path: str) -> None:
     """fsync a folder, given by its path below the open folder `root`."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
     try:
         os.fsync(descriptor)
     finally:
-        os.close(descriptor)
+        close_quietly(descriptor)
 
 
 def list_folder(root: int, path: str) -> list[str]:
@@ -103,4 +110,4 @@ def list_folder(root: int, path: str) -> list[str]:
         with os.scandir(descriptor) as entries:
             return [entry.name for entry in entries]
     finally:
-        os.close(descriptor)
+        close_quietly(descriptor)

@@ -12,6 +12,7 @@ import pytest
 from backends.conformance import BytesSource, StalledSource
 from backends.disk import DiskBackend, NodeMarker, initialise, read_marker
 from backends.errors import NotFound, PermanentError, WrongIdentity
+from core.buffers import Buffer
 from core.ids import new_id, new_piece_name
 
 KEY = b"a key of the deployment"
@@ -194,6 +195,19 @@ async def test_folder_swapped_during_a_put_is_not_acknowledged(disk: DiskBackend
     source.release.set()
     with pytest.raises(WrongIdentity):
         await put
+
+
+async def test_the_sources_error_comes_out_even_if_the_folder_has_gone(disk: DiskBackend, tmp_path: Path) -> None:
+    class Deleting(BytesSource):
+        async def __aiter__(self) -> AsyncIterator[Buffer]:
+            for _ in range(4):
+                yield bytes(1_500_000)
+                await asyncio.sleep(0.01)
+            shutil.rmtree(tmp_path / "node")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await disk.put(new_piece_name(1), Deleting())
 
 
 async def test_a_lost_piece_is_not_found_where_the_place_is_there(disk: DiskBackend, tmp_path: Path) -> None:
