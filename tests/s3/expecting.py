@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
+
+from tests.harness.live_server import REGION
 
 MAIN_ID = "1" * 64
 ALT_ID = "2" * 64
@@ -53,6 +58,13 @@ def plain_request(
     except urllib.error.HTTPError as error:
         with error:
             return Answer(error.code, dict(error.headers), error.read())
+
+
+def signed_request(method: str, url: str, *, body: bytes = b"", key: str = MAIN_KEY) -> Answer:
+    """A request signed as the SDK would, with a body that the SDK would not send."""
+    request = AWSRequest(method=method, url=url, data=body)
+    S3SigV4Auth(Credentials(key, SECRET), "s3", REGION).add_auth(request)
+    return plain_request(method, url, body=body, headers=dict(request.headers.items()))
 
 
 def md5_hex(data: bytes) -> str:

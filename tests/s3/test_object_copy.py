@@ -103,9 +103,18 @@ def test_conditions_on_the_destination(main: Any, source: str) -> None:
 @pytest.mark.parametrize("key", ["with space", "plus+sign", "per%cent", "q?versionId=x", "ünïcode/日本", "a/../b"])
 def test_encoded_source_names(main: Any, bucket: str, key: str) -> None:
     main.put_object(Bucket=bucket, Key=key, Body=key.encode())
-    main.copy_object(Bucket=bucket, Key="copy", CopySource=quote(f"{bucket}/{key}", safe="/"))
+    main.copy_object(Bucket=bucket, Key="copy", CopySource={"Bucket": bucket, "Key": key})
     assert main.get_object(Bucket=bucket, Key="copy")["Body"].read() == key.encode()
-    main.copy_object(Bucket=bucket, Key="copy-2", CopySource="/" + quote(f"{bucket}/{key}", safe=""))
+    wholly = f"/{bucket}/{key}"
+
+    def encode_everything(params: dict[str, Any], **_: Any) -> None:
+        params["headers"]["x-amz-copy-source"] = quote(wholly, safe="")
+
+    main.meta.events.register("before-call.s3.CopyObject", encode_everything)
+    try:
+        main.copy_object(Bucket=bucket, Key="copy-2", CopySource={"Bucket": bucket, "Key": key})
+    finally:
+        main.meta.events.unregister("before-call.s3.CopyObject", encode_everything)
     assert main.get_object(Bucket=bucket, Key="copy-2")["Body"].read() == key.encode()
 
 

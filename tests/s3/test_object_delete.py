@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.harness.live_server import LiveServer
-from tests.s3.expecting import keys, plain_request, refused
+from tests.s3.expecting import keys, refused, signed_request
 
 
 def test_delete_of_what_is_there_and_of_what_is_not(main: Any, bucket: str) -> None:
@@ -111,8 +111,8 @@ def test_each_key_is_judged_for_the_caller(
     assert main.list_objects_v2(Bucket=shared)["KeyCount"] == 0
 
 
-def test_unsigned_body_that_is_no_delete_list(main: Any, bucket: str) -> None:
-    url = main.generate_presigned_url("delete_objects", {"Bucket": bucket, "Delete": {"Objects": [{"Key": "x"}]}})
-    answer = plain_request("POST", url, body=b"<Delete><Object>")
-    assert answer.status == 400
-    assert b"MalformedXML" in answer.body
+def test_body_that_is_no_delete_list(server: LiveServer, bucket: str) -> None:
+    for body in (b"<Delete><Object>", b"<Delete><Object><Key>a</Key></Object></Delete>x", b"<Other/>", b"{}"):
+        answer = signed_request("POST", f"{server.url}/{bucket}?delete", body=body)
+        assert answer.status == 400
+        assert b"<Code>MalformedXML</Code>" in answer.body
