@@ -6,7 +6,7 @@ import enum
 import re
 from dataclasses import dataclass
 
-_SPEC = re.compile(r"\A\s*bytes\s*=\s*(?:(\d{1,20})\s*-\s*(\d{1,20})?|-\s*(\d{1,20}))\s*\Z", re.IGNORECASE)
+_SPEC = re.compile(r"\A\s*bytes\s*=\s*(?:(\d{1,20})\s*-\s*(\d{1,20})?|-\s*(\d{1,20}))\s*\Z", re.IGNORECASE | re.ASCII)
 
 
 class RangeError(enum.Enum):

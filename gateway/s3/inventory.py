@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
+from gateway.s3.handlers import IMPLEMENTED
 from gateway.s3.model import Operation, ServiceModel
 from gateway.s3.refusals import REFUSED
 from gateway.s3.routing import SAME_REQUEST
@@ -23,8 +26,8 @@ def state(operation: Operation, implemented: Collection[str]) -> tuple[str, str]
     """(state, remark) of one operation: done, unset, same or refused."""
     name = operation.name
     if name in implemented:
-        refused = sorted(one for one in operation.input.members if one in REFUSED)
-        return "done", f"refuses {', '.join(refused)}" if refused else ""
+        refused = sorted({REFUSED[one].topic for one in operation.input.members if one in REFUSED})
+        return "done", f"refuses {'; '.join(refused)}" if refused else ""
     if name in SAME_REQUEST:
         return "same", f"the same request as {SAME_REQUEST[name]}"
     if name in UNSET:
@@ -58,3 +61,15 @@ def replace_table(document: str, table: str) -> str:
     if start < 0 or end < start:
         raise ValueError(f"the document has no {BEGIN} … {END}")
     return document[:start] + table + document[end + len(END) :]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Renew the table in each of the named documents."""
+    model = ServiceModel.load()
+    for name in arguments:
+        path = Path(name)
+        path.write_text(replace_table(path.read_text(), render_table(model, IMPLEMENTED)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -120,10 +120,20 @@ def _setter(member: Member) -> Setter:
 
         return set_override
 
+    if name == "ContentEncoding":
+        return _set_content_encoding
+
     def set_text(params: dict[str, Any], value: str) -> None:
         params[name] = value
 
     return set_text
+
+
+def _set_content_encoding(params: dict[str, Any], value: str) -> None:
+    # aws-chunked is how the body travels, not what it is
+    kept = [one for one in map(str.strip, value.split(",")) if one and one.lower() != "aws-chunked"]
+    if kept:
+        params["ContentEncoding"] = ", ".join(kept)
 
 
 def _timestamp(name: str, wire: str) -> Setter:

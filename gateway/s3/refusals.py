@@ -19,14 +19,14 @@ SEALED = "AES256"
 class Refusal:
     """Why a member is not taken; `only_if` tells for which values (None: for all)."""
 
-    reason: str
+    topic: str
     only_if: Callable[[str], bool] | None = None
 
 
-_CUSTOMER_KEYS = "encryption with keys that the customer provides is not implemented"
-_KMS = "encryption with a key service is not implemented"
-_LOCK = "object lock is not implemented"
-_GRANTS = "grants beyond the canned ACLs are not implemented"
+_CUSTOMER_KEYS = "encryption with keys that the customer provides"
+_KMS = "encryption with a key service"
+_LOCK = "object lock"
+_GRANTS = "grants beyond the canned ACLs"
 
 
 def _is_true(value: str) -> bool:
@@ -52,19 +52,15 @@ REFUSED: dict[str, Refusal] = {
     "ObjectLockEventHoldDurationDays": Refusal(_LOCK),
     "ObjectLockEventHoldDurationYears": Refusal(_LOCK),
     "ObjectLockEnabledForBucket": Refusal(_LOCK, _is_true),
-    "ObjectOwnership": Refusal(
-        "object ownership other than ObjectWriter is not implemented", lambda value: value != "ObjectWriter"
-    ),
-    "BucketNamespace": Refusal("bucket namespaces are not implemented", lambda value: value != "global"),
+    "ObjectOwnership": Refusal("object ownership other than ObjectWriter", lambda value: value != "ObjectWriter"),
+    "BucketNamespace": Refusal("bucket namespaces", lambda value: value != "global"),
     "GrantFullControl": Refusal(_GRANTS),
     "GrantRead": Refusal(_GRANTS),
     "GrantReadACP": Refusal(_GRANTS),
     "GrantWrite": Refusal(_GRANTS),
     "GrantWriteACP": Refusal(_GRANTS),
-    "WriteOffsetBytes": Refusal("appending to an object is not implemented"),
-    "AnnotationDirective": Refusal(
-        "object annotations are not implemented", lambda value: value not in ("COPY", "EXCLUDE")
-    ),
+    "WriteOffsetBytes": Refusal("appending to an object"),
+    "AnnotationDirective": Refusal("object annotations", lambda value: value not in ("COPY", "EXCLUDE")),
 }
 
 
@@ -77,7 +73,7 @@ def refuse(member: str, wire_name: str, value: str) -> None:
     if refusal.only_if is None or refusal.only_if(value):
         raise S3Error(
             "NotImplemented",
-            f"A header you provided implies functionality that is not implemented: {refusal.reason}.",
+            f"A header you provided implies functionality that is not implemented: {refusal.topic}.",
             fields={"Header": wire_name},
         )
     if member == "ServerSideEncryption" and value != SEALED:
