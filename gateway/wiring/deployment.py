@@ -5,8 +5,9 @@ The row travels with a backup of the catalog, so a restored catalog knows its no
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +44,7 @@ class DeploymentRow(Record, tag=1, kw_only=True, frozen=True):
 DEPLOYMENT = Codec(DeploymentRow)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Deployment:
     """An opened deployment. `secret` wraps what is not an object's (access keys) and signs node markers; a rotation of
     the root key leaves it as it is."""
@@ -140,14 +141,9 @@ async def _make_secret(catalog: Catalog, keyring: Keyring, row: DeploymentRow) -
     return await change(catalog, lambda old: replace(old, secret=wrapped))
 
 
-async def make_nodes(
-    catalog: Catalog,
-    deployment: Deployment,
-    folders: list[Path],
-    run: Callable[[Callable[[], None]], Awaitable[None]],
-) -> DeploymentRow:
+async def make_nodes(catalog: Catalog, deployment: Deployment, folders: list[Path]) -> DeploymentRow:
     """Initialise the embedded nodes' folders at the first start, and never again: a folder that is gone later is a
-    node that is down, not an empty one. `run` runs blocking work elsewhere."""
+    node that is down, not an empty one. Raises BackendError."""
     row = deployment.row
     if row.nodes_made:
         return row
@@ -156,5 +152,5 @@ async def make_nodes(
         for node_id, folder in zip(row.node_ids, folders, strict=True):
             initialise(folder, NodeMarker(node_id, row.id), deployment.marker_key)
 
-    await run(initialise_all)
+    await asyncio.to_thread(initialise_all)
     return await change(catalog, lambda old: replace(old, nodes_made=True))

@@ -1,0 +1,245 @@
+"""Joins the rooms into one running gateway: the only place that knows every concrete class."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from accounts.authorizer import CannedAuthorizer
+from accounts.directory import Directory
+from accounts.errors import AccountError
+from accounts.types import AccessKey, User
+from accounts.users import UserStore
+from backends.decorators import MeterBackend
+from backends.disk import DiskBackend, NodeMarker
+from backends.errors import BackendError
+from catalog.epochs import EpochKeeper, Epochs
+from catalog.feed import FeedTrimmer
+from catalog.lmdb_engine.catalog import LmdbCatalog
+from core.access import PrincipalKind
+from core.clock import SystemClock
+from core.errors import ConfigError, StartRefused
+from core.http.limits import KeyLimiter
+from core.http.proxies import TrustedProxies
+from core.metrics import Metrics
+from core.worker_runner import WorkerRunner
+from core.workers import Worker
+from engine.bodies.store import BodyStore
+from engine.placement import LocalPlacer
+from engine.ports import Node
+from engine.store import ObjectStore
+from gateway.admin.service import AdminService
+from gateway.s3.access import bucket_check
+from gateway.s3.contract import S3Settings, Services
+from gateway.s3.edge import S3Edge
+from gateway.s3.handlers import register
+from gateway.server import Server
+from gateway.wiring.credentials import RootCredentials, root_credentials
+from gateway.wiring.deployment import Deployment, make_nodes, open_deployment
+from gateway.wiring.metrics_sources import add_sources
+from gateway.wiring.operations import GatewayOperations
+from gateway.wiring.probe import NodeProbe
+from gateway.wiring.settings import Settings
+
+log = logging.getLogger("atoll.gateway")
+
+_DISK_THREADS = 12  # two pieces of each embedded node at once
+
+
+class Gateway:
+    """Everything of one process. `start` once, then `close` once, also after a `start` that failed."""
+
+    deployment: Deployment
+    catalog: LmdbCatalog
+    placer: LocalPlacer
+    bodies: BodyStore
+    store: ObjectStore
+    users: UserStore
+    runner: WorkerRunner
+    credentials: RootCredentials
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.clock = SystemClock()
+        self.metrics = Metrics()
+        self.endpoint = ""
+        self.version = version("atoll")
+        self.started = time.monotonic()
+        self.meters: dict[str, MeterBackend] = {}
+        self.folders: dict[bytes, Path] = {}
+        self._server: Server | None = None
+        self._closing = contextlib.AsyncExitStack()
+        self._why_not_ready = "starting"
+
+    async def start(self, *, may_create: bool) -> str:
+        """Open everything and serve; the endpoint's URL. Raises ConfigError and StartRefused."""
+        settings = self.settings
+        on_close = self._closing.push_async_callback
+        self.catalog = await self._open_catalog(may_create)
+        on_close(self.catalog.close)
+        self.deployment = await open_deployment(
+            self.catalog,
+            data=settings.data,
+            root_key_file=settings.root_key_file,
+            now_us=self.clock.now_us(),
+            may_create=may_create,
+        )
+        self.credentials = root_credentials(settings, self.clock.now_us())
+        self.placer = await self._open_nodes()
+        epochs = await Epochs.register(self.catalog, self.clock)
+        on_close(epochs.close)
+        self.bodies = BodyStore(self.catalog, epochs, self.placer)
+        on_close(self.bodies.close)
+        await self.bodies.start()
+        self.store = ObjectStore(self.catalog, self.bodies, self.deployment.keyring, self.clock)
+        on_close(self.store.close)
+        await self.store.start()
+        directory = self._open_accounts()
+        on_close(directory.close)
+        await directory.start()
+        self._server = Server(
+            self._edge(directory),
+            http=settings.http,
+            limits=settings.limits,
+            tls=settings.tls,
+            metrics=self.metrics,
+            ready=self._not_ready,
+        )
+        self.runner = WorkerRunner(self._workers(epochs), self._server.load)
+        on_close(self.runner.close)
+        self.runner.start()
+        add_sources(self)
+        admin = AdminService(GatewayOperations(self), settings.data)
+        on_close(admin.close)
+        await admin.start()
+        on_close(self._server.drain)
+        host, port = await self._server.start(*settings.address())
+        scheme = "https" if settings.tls.certificate else "http"
+        self.endpoint = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        self._why_not_ready = ""
+        log.info("serving", extra={"fields": {"endpoint": self.endpoint, "deployment": self.deployment.row.id.hex()}})
+        return self.endpoint
+
+    async def close(self) -> None:
+        """Drain the server, then close what was opened, last first."""
+        await self._closing.aclose()
+        log.info("ended")
+
+    def hurry(self) -> None:
+        """End the drain now."""
+        if self._server is not None:
+            self._server.hurry()
+
+    def reload_certificate(self) -> None:
+        if self._server is not None:
+            self._server.reload_certificate()
+
+    def warnings(self) -> list[str]:
+        """What an operator should know, a sentence each."""
+        found: list[str] = []
+        row = self.deployment.row
+        if row.exported_key_id != self.deployment.keyring.root_key_id:
+            found.append(
+                "the root key was never exported: without it nothing can be read; run `atoll keys export` and keep it "
+                "on another machine"
+            )
+        devices = {node.backend.properties().device for node in self.placer.nodes() if self.placer.is_up(node.id)}
+        if len(devices) == 1 and "" not in devices:
+            found.append(f"all nodes share one device ({devices.pop()}): when it fails, everything is lost")
+        if down := [node.name for node in self.placer.nodes() if not self.placer.is_up(node.id)]:
+            found.append(f"down: {', '.join(down)}")
+        return found
+
+    async def _open_catalog(self, may_create: bool) -> LmdbCatalog:
+        folder, nodes = self.settings.data / "catalog", self.settings.data / "nodes"
+        if not folder.exists():
+            if not may_create:
+                raise StartRefused(
+                    f"{self.settings.data} holds no deployment; `atoll up` or `atoll serve --init` makes one"
+                )
+            if nodes.exists() and any(nodes.iterdir()):
+                raise StartRefused(
+                    f"{nodes} holds nodes but {folder} is missing; put it back, or restore a backup of it with "
+                    f"`atoll catalog restore`"
+                )
+        return await LmdbCatalog.open(folder, clock=self.clock)
+
+    async def _open_nodes(self) -> LocalPlacer:
+        row = self.deployment.row
+        folders = [self.settings.data / "nodes" / str(number) for number in range(1, len(row.node_ids) + 1)]
+        self.folders = dict(zip(row.node_ids, folders, strict=True))
+        pool = ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="atoll-disk")
+        self._closing.callback(partial(pool.shutdown, wait=True))
+        try:
+            await make_nodes(self.catalog, self.deployment, folders)
+        except BackendError as error:
+            raise StartRefused(f"cannot make the embedded nodes: {error}") from error
+        nodes: list[Node] = []
+        for node_id, folder in self.folders.items():
+            backend = MeterBackend(
+                DiskBackend(
+                    folder,
+                    marker=NodeMarker(node_id, row.id),
+                    key=self.deployment.marker_key,
+                    pool=pool,
+                    floor=self.settings.free_space_floor,
+                )
+            )
+            self._closing.push_async_callback(backend.close)
+            name = f"disk-{folder.name}"
+            self.meters[name] = backend
+            nodes.append(Node(node_id, name, name, backend))
+        placer = LocalPlacer(nodes)
+        await placer.probe(force=True)
+        return placer
+
+    def _open_accounts(self) -> Directory:
+        row, secret = self.deployment.row, self.deployment.secret
+        root = User(row.root_user, "root", keys=(self.credentials.key,), kind=PrincipalKind.ROOT, declared=True)
+        declared = [root]
+        for user in self.settings.users:
+            derived = hashlib.sha256(row.id + user.name.encode()).hexdigest()
+            key = AccessKey(user.access_key_id, user.secret_access_key.reveal())
+            declared.append(User(user.id or derived, user.name, user.email, (key,), declared=True))
+        try:
+            self.users = UserStore(self.catalog, secret, self.clock, declared)
+            return Directory(self.catalog, secret, declared)
+        except AccountError as error:
+            raise ConfigError(f"users: {error}") from error
+
+    def _edge(self, directory: Directory) -> S3Edge:
+        settings = self.settings
+        services = Services(
+            store=self.store,
+            authorizer=CannedAuthorizer(),
+            users=directory,
+            settings=S3Settings(region=settings.region, base_domains=settings.domains),
+            clock=self.clock,
+        )
+        return S3Edge(
+            register(services),
+            keys=directory,
+            check_bucket=bucket_check(services),
+            settings=services.settings,
+            clock=self.clock,
+            proxies=TrustedProxies(settings.trusted_proxies),
+            limiter=KeyLimiter(settings.limits.max_key_requests),
+            observe=self.metrics.requests.observe,
+        )
+
+    def _workers(self, epochs: Epochs) -> list[Worker]:
+        return [
+            NodeProbe(self.placer),
+            EpochKeeper(epochs),
+            FeedTrimmer(self.catalog, self.clock),
+            *self.store.workers(),
+        ]
+
+    def _not_ready(self) -> str:
+        return self._why_not_ready

@@ -1,0 +1,59 @@
+"""Names the rooms' plain counters as metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core.metrics import Sample
+
+if TYPE_CHECKING:
+    from gateway.wiring.build import Gateway
+
+
+def add_sources(gateway: Gateway) -> None:
+    """Expose what the rooms of `gateway` count; read at scrape time."""
+    metrics = gateway.metrics
+    metrics.source("atoll_engine_events", "What the data path did", read=lambda: _engine(gateway))
+    metrics.source("atoll_node_up", "1 for a node in service", kind="gauge", read=lambda: _nodes_up(gateway))
+    metrics.source("atoll_backend_calls", "Calls to nodes", read=lambda: _backend(gateway, "calls"))
+    metrics.source("atoll_backend_bytes", "Bytes to and from nodes", read=lambda: _backend(gateway, "bytes"))
+    metrics.source("atoll_backend_seconds", "Time spent in calls to nodes", read=lambda: _backend(gateway, "seconds"))
+    metrics.source("atoll_backend_errors", "Calls to nodes that failed", read=lambda: _backend_errors(gateway))
+    metrics.source("atoll_worker_turns", "Turns of background workers", read=lambda: _workers(gateway, "turns"))
+    metrics.source("atoll_worker_errors", "Failed turns of workers", read=lambda: _workers(gateway, "errors"))
+    metrics.source("atoll_worker_busy_seconds", "Time in turns", read=lambda: _workers(gateway, "busy_seconds"))
+    metrics.source(
+        "atoll_catalog_sequence",
+        "Newest durable commit",
+        kind="gauge",
+        read=lambda: [({}, gateway.catalog.known_sequence)],
+    )
+
+
+def _engine(gateway: Gateway) -> list[Sample]:
+    return [({"event": name}, count) for name, count in gateway.bodies.counters.snapshot().items()]
+
+
+def _nodes_up(gateway: Gateway) -> list[Sample]:
+    return [({"node": node.name}, float(gateway.placer.is_up(node.id))) for node in gateway.placer.nodes()]
+
+
+def _backend(gateway: Gateway, figure: str) -> list[Sample]:
+    return [
+        ({"node": node, "operation": operation}, getattr(meter, figure))
+        for node, backend in gateway.meters.items()
+        for operation, meter in backend.snapshot().items()
+    ]
+
+
+def _backend_errors(gateway: Gateway) -> list[Sample]:
+    return [
+        ({"node": node, "operation": operation, "error": error}, count)
+        for node, backend in gateway.meters.items()
+        for operation, meter in backend.snapshot().items()
+        for error, count in meter.errors.items()
+    ]
+
+
+def _workers(gateway: Gateway, figure: str) -> list[Sample]:
+    return [({"worker": name}, getattr(running, figure)) for name, running in gateway.runner.workers().items()]

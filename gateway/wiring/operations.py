@@ -1,0 +1,179 @@
+"""What the admin socket can ask, answered over the joined rooms."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from backends.errors import BackendError
+from catalog.backup import backup
+from core.errors import AtollError
+from core.workers import WorkerReport
+from gateway.admin.service import NewUser
+from gateway.wiring import deployment
+
+if TYPE_CHECKING:
+    from core.worker_runner import RunningWorker
+    from engine.ports import Node
+    from gateway.wiring.build import Gateway
+
+_STEP = 0.1  # seconds between the steps that an operator sees
+
+
+class OperationRefused(AtollError):
+    """What was asked can't be done now; the text says why."""
+
+
+class GatewayOperations:
+    """Implements `gateway.admin.service.Operations`."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._exclusive = asyncio.Lock()
+
+    async def status(self) -> dict[str, Any]:
+        gateway = self._gateway
+        return {
+            "version": gateway.version,
+            "endpoint": gateway.endpoint,
+            "deployment": gateway.deployment.row.id.hex(),
+            "root_key": gateway.deployment.keyring.root_key_id,
+            "uptime_seconds": round(time.monotonic() - gateway.started, 1),
+            "warnings": gateway.warnings(),
+            "nodes": await asyncio.gather(*(self._node(node) for node in gateway.placer.nodes())),
+            "health": await self._health(),
+            "workers": await self.workers(),
+        }
+
+    async def _health(self) -> dict[str, Any]:
+        return {"state": "unknown", "counts": {}, "damage": []}
+
+    async def _node(self, node: Node) -> dict[str, Any]:
+        gateway = self._gateway
+        up = gateway.placer.is_up(node.id)
+        shown: dict[str, Any] = {
+            "name": node.name,
+            "id": node.id.hex(),
+            "folder": str(gateway.folders[node.id]),
+            "domain": node.domain,
+            "up": up,
+            "error": gateway.placer.last_error(node.id),
+            "device": node.backend.properties().device,
+            "total": 0,
+            "used": 0,
+            "free": 0,
+        }
+        if up:
+            try:
+                capacity = await node.backend.capacity()
+            except BackendError as error:
+                return {**shown, "up": False, "error": str(error)}
+            shown.update(total=capacity.total, used=capacity.used, free=capacity.free)
+        return shown
+
+    async def workers(self) -> list[dict[str, Any]]:
+        return [_describe(running) for running in self._gateway.runner.workers().values()]
+
+    async def run_worker(self, name: str) -> dict[str, Any]:
+        return _report(name, await self._gateway.runner.run(name))
+
+    async def users(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": user.name,
+                "id": user.id,
+                "email": user.email,
+                "access_key_ids": [key.id for key in user.keys],
+                "declared": user.declared,
+            }
+            for user in await self._gateway.users.list()
+        ]
+
+    async def add_user(self, new: NewUser) -> dict[str, Any]:
+        user = await self._gateway.users.add(
+            new.name,
+            email=new.email,
+            canonical_id=new.id,
+            access_key_id=new.access_key_id,
+            secret=new.secret_access_key,
+        )
+        key = user.keys[0]
+        return {
+            "name": user.name,
+            "id": user.id,
+            "email": user.email,
+            "access_key_id": key.id,
+            "secret_access_key": key.secret,
+        }
+
+    async def remove_user(self, name: str) -> None:
+        await self._gateway.users.remove(name)
+
+    async def export_key(self) -> dict[str, Any]:
+        held = self._gateway.deployment
+        key_id = held.keyring.root_key_id
+        text = await asyncio.to_thread(held.key_file.text)
+        held.row = await deployment.change(self._gateway.catalog, lambda row: replace(row, exported_key_id=key_id))
+        return {"key": text, "key_id": key_id, "deployment": held.row.id.hex()}
+
+    async def rotate_key(self) -> AsyncIterator[dict[str, Any]]:
+        held = self._gateway.deployment
+        if self._exclusive.locked():
+            raise OperationRefused("a rotation is under way")
+        async with self._exclusive:
+            old = held.key_file.read()
+            new = held.key_file.make_next()
+            wrapped = 0
+
+            def count(done: int) -> None:
+                nonlocal wrapped
+                wrapped = done
+
+            rotation = asyncio.ensure_future(held.keyring.rotate(new, count))
+            try:
+                while not rotation.done():
+                    await asyncio.wait([rotation], timeout=_STEP)
+                    yield {"wrapped": wrapped}
+                total = rotation.result()
+            finally:
+                # A rotation that an operator walked away from is finished, not left between two keys.
+                if not rotation.done():
+                    await rotation
+                if rotation.exception() is None:
+                    held.key_file.advance(old)
+            yield {"wrapped": total, "key_id": new.key_id, "end": True}
+
+    async def backup(self, target: Path) -> AsyncIterator[dict[str, Any]]:
+        if not target.is_absolute():
+            raise OperationRefused("the target must be an absolute path")
+        if await asyncio.to_thread(target.exists):
+            raise OperationRefused(f"{target} exists already")
+        progress = {"rows": 0, "bytes": 0}
+
+        def note(rows: int, size: int) -> None:
+            progress.update(rows=rows, bytes=size)
+
+        writing = asyncio.ensure_future(backup(self._gateway.catalog, target, note))
+        try:
+            while not writing.done():
+                await asyncio.wait([writing], timeout=_STEP)
+                yield dict(progress)
+            summary = writing.result()
+        finally:
+            if not writing.done():
+                writing.cancel()
+                await asyncio.gather(writing, return_exceptions=True)
+        yield {"rows": summary.rows, "bytes": summary.bytes, "sequence": summary.sequence, "end": True}
+
+
+def _describe(running: RunningWorker) -> dict[str, Any]:
+    return {**_report(running.worker.name, running.report()), "last_error": running.last_error}
+
+
+def _report(name: str, report: WorkerReport) -> dict[str, Any]:
+    return {"name": name, "state": report.state.value, "progress": report.progress, "counters": report.counters}
