@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from catalog.errors import FeedTrimmed
 from catalog.interface import Catalog, Change, Reader, Row, Transaction
 from catalog.keys import prefix_end, read_u64, u64
@@ -25,7 +27,7 @@ UNLISTED: Final = frozenset((META[0], FEED[0], LEASE[0], EPOCH[0]))
 TRIMMED_KEY: Final = META + b"feed/trimmed"
 CURSOR_PREFIX: Final = META + b"feed/cursor/"
 
-_TRIM_ROWS: Final = 512
+_TRIM_ROWS: Final = 256
 
 
 class FeedRow(Record, tag=1, kw_only=True, frozen=True):
@@ -35,7 +37,14 @@ class FeedRow(Record, tag=1, kw_only=True, frozen=True):
     keys: tuple[bytes, ...]
 
 
+class FeedRowTime(Record, tag=1, kw_only=True, frozen=True):
+    """The beginning of a feed row, for reading many times without all the keys."""
+
+    time_us: int
+
+
 FEED_ROW: Final = Codec(FeedRow)
+_read_time: Final = msgspec.msgpack.Decoder(FeedRowTime).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +119,9 @@ class FeedTrimmer:
         catalog: Catalog,
         clock: Clock,
         *,
-        keep_seconds: float = 60,
+        keep_seconds: float = 10,
         max_seconds: float = 86_400,
-        interval: float = 10,
+        interval: float = 2,
     ) -> None:
         self.name = "feed-trim"
         self.interval = interval
@@ -134,7 +143,7 @@ class FeedTrimmer:
         rows, slowest = await self._catalog.read(plan)
         old: list[bytes] = []
         for key, value in rows:
-            age = now - FEED_ROW.decode(value).time_us
+            age = now - _read_time(value).time_us
             passed = slowest is None or read_u64(key, 1)[0] <= slowest
             if not (age > self._max_us or (age > self._keep_us and passed)):
                 break

@@ -14,11 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
-from catalog.errors import CatalogClosed
+import lmdb
+
+from catalog.errors import CatalogClosed, CatalogFailed
 from catalog.feed import read_changes
 from catalog.interface import Change, Reader, Row, Transaction
 from catalog.keys import prefix_end
 from catalog.lmdb_engine.environment import Environment
+from catalog.lmdb_engine.repack import copy_dense, discard_copy
 from catalog.lmdb_engine.snapshot import Snapshot
 from catalog.lmdb_engine.views import OverlayTransaction, SnapshotReader, drive
 from catalog.lmdb_engine.writer import Writer
@@ -43,6 +46,7 @@ class LmdbCatalog:
         self._pool = ThreadPoolExecutor(_LONG_READERS, thread_name_prefix="catalog-read")
         self._changed = SequenceWaiters()
         self._writer = Writer(environment, self._snapshot, self._changed, clock, max_pending_rows)
+        self._repacking = asyncio.Lock()
         self._closed = False
 
     @classmethod
@@ -126,12 +130,51 @@ class LmdbCatalog:
             await writer.wait_ready()
         await writer.outcome(writer.join_unlisted(dict(rows), sequence))
 
+    def file_bytes(self) -> int:
+        """What the catalog's file takes of the disk."""
+        return self._environment.file_bytes()
+
+    async def repack(self) -> None:
+        """Rewrite the file densely (see repack.py). Commits wait until it is done; on an error the file stays."""
+        writer, environment = self._writer, self._environment
+        async with self._repacking:
+            try:
+                await writer.pause()
+                copying = asyncio.create_task(
+                    asyncio.to_thread(copy_dense, environment.raw, environment.databases, environment.folder)
+                )
+                try:
+                    copy = await asyncio.shield(copying)
+                finally:
+                    # The thread reads the file that a cancelled caller may go on to close.
+                    await asyncio.wait((copying,))
+                await writer.release()
+                self._exchange(copy)
+            except (OSError, lmdb.Error) as error:
+                raise environment.translate(error) from error
+            finally:
+                discard_copy(environment.folder)
+                writer.resume()
+
+    def _exchange(self, copy: Path) -> None:
+        """Go over to another file, without a pause, so that no read meets a closed snapshot."""
+        environment = self._environment
+        self._snapshot.close()
+        try:
+            environment.exchange(copy)
+        except (OSError, lmdb.Error) as error:
+            self._writer.refuse(CatalogFailed(f"the catalog's file could not be exchanged: {error}"))
+            raise
+        finally:
+            self._snapshot.rebind(environment.raw, environment.rows, environment.long)
+
     async def close(self) -> None:
         """Wait for what is pending, then let go of the folder. Further use raises CatalogClosed."""
         if self._closed:
             return
-        self._closed = True
-        await self._writer.close()
+        async with self._repacking:
+            self._closed = True
+            await self._writer.close()
         self._changed.wake()
         await asyncio.to_thread(self._pool.shutdown)
         self._snapshot.close()

@@ -66,5 +66,8 @@ class Committer:
                     error = raised if action == "begin" else None
             # Kept references would keep the transaction's memory until the next request.
             request = txn = None
-            self._loop.call_soon_threadsafe(done, error, following)
+            try:
+                self._loop.call_soon_threadsafe(done, error, following)
+            except RuntimeError:
+                return  # the loop is closed: nobody is left to be told
             following = None

@@ -15,6 +15,7 @@ import msgspec
 from catalog.errors import CatalogError, CatalogFailed, CatalogFull, Corrupt, FutureVersion
 from catalog.lmdb_engine.folder import DATA_NAME, FolderLock, sync_folder
 from catalog.lmdb_engine.pages import check_file
+from catalog.lmdb_engine.repack import discard_copy, install
 from catalog.lmdb_engine.snapshot import Snapshot
 
 #: What this program writes and the newest that it reads.
@@ -61,9 +62,9 @@ class Environment:
                 self._create()
                 sync_folder(folder)
                 sync_folder(folder.parent)
+            self._open_databases()
             self._check_format(folder)
-            self.rows = self._env.open_db(b"rows", create=False)
-            self.long = self._env.open_db(b"long", create=False)
+            discard_copy(folder)
         except BaseException as error:
             self.close()
             if isinstance(error, _DAMAGE):
@@ -79,8 +80,12 @@ class Environment:
         with self._env.begin(write=True) as txn:
             txn.put(_FORMAT_KEY, msgspec.msgpack.encode(FORMAT), db=self.meta)
 
-    def _check_format(self, folder: Path) -> None:
+    def _open_databases(self) -> None:
+        self.rows = self._env.open_db(b"rows", create=False)
+        self.long = self._env.open_db(b"long", create=False)
         self.meta = self._env.open_db(b"meta", create=False)
+
+    def _check_format(self, folder: Path) -> None:
         with self._env.begin() as txn:
             stored = txn.get(_FORMAT_KEY, db=self.meta)
         try:
@@ -91,6 +96,29 @@ class Environment:
             raise FutureVersion(
                 f"the catalog in {folder} has format {version}, this program reads up to {FORMAT}: use a newer one"
             )
+
+    def exchange(self, copy: Path) -> None:
+        """Put a copy of the file in its place and open that. No transaction may be open; blocking, but short. When
+        it raises, which of the two files a crash would leave is unknown, so nothing may be written any more."""
+        size = self._env.info()["map_size"]
+        self._env.close()
+        try:
+            install(copy, self._data)
+        finally:
+            self._env = _map(self._data.parent, size)
+            self._open_databases()
+
+    def file_bytes(self) -> int:
+        """What the file takes of the disk."""
+        return self._data.stat().st_blocks * 512
+
+    @property
+    def databases(self) -> dict[bytes, Any]:
+        return {b"rows": self.rows, b"long": self.long, b"meta": self.meta}
+
+    @property
+    def folder(self) -> Path:
+        return self._data.parent
 
     @property
     def raw(self) -> Any:

@@ -19,13 +19,13 @@ _SORT_FROM: Final = 64
 class Batch:
     """The writes of transactions that will share one commit, and who waits for it."""
 
-    __slots__ = ("_order", "error", "finished", "listed", "sequence", "waiters", "writes")
+    __slots__ = ("_order", "error", "finished", "sequence", "trimmed", "waiters", "writes")
 
     def __init__(self) -> None:
         self.writes: Writes = {}
         self.waiters: list[asyncio.Future[None]] = []
         self.sequence = 0  # of its commit; before that the least that it may become
-        self.listed = True  # in the change feed
+        self.trimmed: int | None = None  # for restored rows: not in the feed, which begins behind this sequence
         self.finished = False
         self.error: Exception | None = None
         self._order: list[bytes] = []

@@ -19,6 +19,10 @@ class Snapshot:
     __slots__ = ("_env", "_get", "_long", "_rows", "_txn")
 
     def __init__(self, env: Any, rows: Any, long: Any) -> None:
+        self.rebind(env, rows, long)
+
+    def rebind(self, env: Any, rows: Any, long: Any) -> None:
+        """A closed snapshot's new environment."""
         self._env = env
         self._rows = rows
         self._long = long

@@ -44,6 +44,7 @@ class Writer:
         self._error: CatalogError | None = None
         self._busy = False  # a request is with the committer
         self._remapping = False
+        self._paused = False
         self.long_readers = 0
         self.sequence = environment.stored_sequence()
         #: Batches that a transaction reads through, newest first.
@@ -79,11 +80,9 @@ class Writer:
 
     def join_unlisted(self, writes: Writes, sequence: int) -> Batch:
         """Add rows of a restored backup: not in the feed, which then begins behind `sequence`."""
-        writes[TRIMMED_KEY] = u64(sequence)
-        batch = self.join(writes)
+        batch = self.join(writes or {TRIMMED_KEY: u64(sequence)})
         assert batch is not None
-        batch.listed = False
-        batch.sequence = sequence
+        batch.trimmed = batch.sequence = sequence
         return batch
 
     async def outcome(self, batch: Batch) -> None:
@@ -110,7 +109,7 @@ class Writer:
 
     async def wait_remapped(self) -> None:
         """Until the map is not about to move."""
-        while self._remapping:
+        while self._remapping or self._paused:
             await self._remapped.wait()
 
     def long_reader_left(self) -> None:
@@ -118,6 +117,38 @@ class Writer:
         self.long_readers -= 1
         if self._remapping and not self.long_readers:
             self._remap()
+        self._idle.wake()
+
+    async def pause(self) -> None:
+        """Hold back commits, while transactions go on gathering. Returns when none is under way."""
+        self._paused = True
+        while self._busy or self._writing is not None:
+            await self._idle.wait()
+        if self._error is not None:
+            raise self._error
+
+    async def release(self) -> None:
+        """While paused: let go of LMDB's environment. Returns when nobody reads in another thread, and the write
+        transaction and its thread are gone."""
+        while self.long_readers:
+            await self._idle.wait()
+        txn, self._txn = self._txn, None
+        self._committer.abort(txn, lambda _error, _txn: None)
+        del txn
+        await asyncio.to_thread(self._committer.stop)
+
+    def refuse(self, cause: CatalogError) -> None:
+        """Fail what is pending and everything to come."""
+        self._fail(cause)
+
+    def resume(self) -> None:
+        """After `pause`, or after `release` with the environment open again."""
+        self._paused = False
+        if self._txn is None and self._error is None:
+            self._committer = Committer(self._environment.raw, self._environment.rows)
+            self._begin()
+        self._remapped.wake()
+        self._start()
 
     # --- the way to disk ---
 
@@ -136,7 +167,7 @@ class Writer:
     def _begun(self, error: BaseException | None, txn: Any) -> None:
         self._busy = False
         if error is not None:
-            self._fail(error)
+            self._fail(CatalogFailed(f"the catalog can't begin to write: {error}"))
             return
         self._txn = txn
         if self._writing is not None:
@@ -146,7 +177,7 @@ class Writer:
 
     def _start(self) -> None:
         """Write the gathered batch, unless one is being written."""
-        if self._writing is not None or self._txn is None or not self._gathering.writes:
+        if self._paused or self._writing is not None or self._txn is None or not self._gathering.writes:
             self._idle.wake()
             return
         batch = self._writing = self._gathering
@@ -193,8 +224,13 @@ class Writer:
                     longkeys.delete(txn, rows, long, key)
                 else:
                     longkeys.put(txn, rows, long, key, value)
-            txn.cursor().putmulti(direct)
-        if batch.listed:
+            # Rows that go behind all others fill their pages; put elsewhere in order they would leave them half full.
+            cursor = txn.cursor()
+            append = bool(direct) and (not cursor.last() or cursor.key() < direct[0][0])
+            cursor.putmulti(direct, append=append)
+        if batch.trimmed is not None:
+            txn.put(TRIMMED_KEY, u64(batch.trimmed))
+        else:
             row = feed_row(batch.sequence, self._clock.now_us(), keys)
             if row is not None:
                 txn.put(*row)
@@ -225,7 +261,7 @@ class Writer:
             if not self.long_readers:
                 self._remap()
             return
-        self._fail(error)
+        self._fail(self._environment.translate(error))
 
     def _remap(self) -> None:
         """Enlarge the map and write the batch again."""
@@ -233,7 +269,7 @@ class Writer:
         try:
             self._environment.grow()
         except lmdb.Error as error:
-            self._fail(lmdb.MapFullError(str(error)))
+            self._fail(CatalogFull(f"no address space for the catalog: {error}"))
         else:
             self._begin()
         finally:
@@ -241,9 +277,9 @@ class Writer:
             self._remapping = False
             self._remapped.wake()
 
-    def _fail(self, error: BaseException) -> None:
-        """Everything pending fails: later transactions have read what is now not going to be."""
-        cause = self._environment.translate(error)
+    def _fail(self, cause: CatalogError) -> None:
+        """Everything pending fails: later transactions have read what is now not going to be. All that come after
+        fail too, unless it was only space that lacked."""
         failed = [batch for batch in (self._writing, self._gathering) if batch is not None]
         self._writing, self._gathering = None, Batch()
         if isinstance(cause, CatalogFull):
