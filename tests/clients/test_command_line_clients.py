@@ -100,19 +100,19 @@ def test_s3cmd(run: Run, server: LiveServer, bucket: str, large_file: Path, tree
     run(s3cmd, *conf, "rb", f"s3://{bucket}")
 
 
-def test_s5cmd(run: Run, bucket: str, large_file: Path, tree: Path, tmp_path: Path) -> None:
-    s5cmd = peer("s5cmd", "s5cmd")
-    run(s5cmd, "cp", "--part-size", "5", str(large_file), f"s3://{bucket}/large.bin")
-    run(s5cmd, "cp", f"{tree}/", f"s3://{bucket}/tree/")
-    run(s5cmd, "cp", f"s3://{bucket}/large.bin", str(tmp_path / "back.bin"))
+def test_s5cmd(run: Run, server: LiveServer, bucket: str, large_file: Path, tree: Path, tmp_path: Path) -> None:
+    s5cmd = (peer("s5cmd", "s5cmd"), "--endpoint-url", server.url)
+    run(*s5cmd, "cp", "--part-size", "5", str(large_file), f"s3://{bucket}/large.bin")
+    run(*s5cmd, "cp", f"{tree}/", f"s3://{bucket}/tree/")
+    run(*s5cmd, "cp", f"s3://{bucket}/large.bin", str(tmp_path / "back.bin"))
     assert (tmp_path / "back.bin").read_bytes() == large_file.read_bytes()
-    run(s5cmd, "cp", f"s3://{bucket}/tree/a.txt", str(tmp_path / "a.back"))
+    run(*s5cmd, "cp", f"s3://{bucket}/tree/a.txt", str(tmp_path / "a.back"))
     assert (tmp_path / "a.back").read_bytes() == (tree / "a.txt").read_bytes()
-    run(s5cmd, "cp", f"s3://{bucket}/tree/*", str(tmp_path / "tree-back") + "/")
+    run(*s5cmd, "cp", f"s3://{bucket}/tree/*", str(tmp_path / "tree-back") + "/")
     assert same_tree(tree, tmp_path / "tree-back")
-    assert len(run(s5cmd, "ls", f"s3://{bucket}/*").stdout.splitlines()) == 9
-    run(s5cmd, "rm", f"s3://{bucket}/*")
-    run(s5cmd, "rb", f"s3://{bucket}")
+    assert len(run(*s5cmd, "ls", f"s3://{bucket}/*").stdout.splitlines()) == 9
+    run(*s5cmd, "rm", f"s3://{bucket}/*")
+    run(*s5cmd, "rb", f"s3://{bucket}")
 
 
 def test_restic(run: Run, client_env: dict[str, str], server: LiveServer, bucket: str, tree: Path, large_file: Path,

@@ -7,6 +7,7 @@ door, and may kill it at any instant and start it again on the same folder.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import signal
@@ -26,6 +27,15 @@ ROOT_KEY_ID = "AKIATESTROOT00000001"
 ROOT_SECRET = "test/secret/of/the/root/user/0000000001"
 READY = re.compile(r"ready (https?)://([^\s:]+):(\d+)")
 REGION = "us-east-1"
+
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    """A test run that is cut off leaves no server behind."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class ServerFailed(RuntimeError):
@@ -94,6 +104,7 @@ class LiveServer:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, safe between fork and exec
         )
         ready = threading.Event()
         self._reader = threading.Thread(target=self._read, args=(self._process, ready), daemon=True)
