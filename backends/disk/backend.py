@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 DEFAULT_FLOOR = 1 << 30
 
-_GROUP = 1 << 20  # bytes gathered before a thread is asked to write them
+_GROUP = 1 << 19  # bytes gathered before a thread is asked to write them
 _INLINE = 1 << 20  # longer reads are copied in a thread even from the page cache
 _CHECK_SECONDS = 0.1  # how old the last proof of identity may be for a read
 _RECHECK_SECONDS = 1.0  # how long an open file is trusted to be what its name leads to

@@ -1,3 +1,5 @@
+"""Backends are found by their entry-point name, and a wrong name or registration is explained."""
+
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint

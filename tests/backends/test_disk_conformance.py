@@ -1,3 +1,5 @@
+"""`disk` is a backend."""
+
 from __future__ import annotations
 
 from pathlib import Path

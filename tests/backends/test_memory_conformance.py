@@ -1,3 +1,5 @@
+"""`memory` is a backend."""
+
 from __future__ import annotations
 
 from atoll.backends import Backend, BackendConformance
