@@ -44,7 +44,7 @@ def root(server: LiveServer) -> Any:
 
 @pytest.fixture(scope="session")
 def main(server: LiveServer) -> Any:
-    """The user who owns the buckets of these tests. What is wrong on purpose must reach the server: no client checks."""
+    """The user who owns the buckets of these tests. Unchecked, so that what is wrong on purpose reaches the server."""
     config = Config(signature_version="s3v4", parameter_validation=False)
     return server.client(aws_access_key_id=MAIN_KEY, aws_secret_access_key=SECRET, config=config)
 
