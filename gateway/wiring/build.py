@@ -31,9 +31,13 @@ from core.metrics import Metrics
 from core.worker_runner import WorkerRunner
 from core.workers import Worker
 from engine.bodies.store import BodyStore
+from engine.collection import CollectionWorker
+from engine.compaction import CompactionWorker
 from engine.placement import LocalPlacer
 from engine.ports import Node
+from engine.repair import RecodeWorker, RepairWorker
 from engine.store import ObjectStore
+from engine.suspicion import HealthWorker
 from gateway.admin.service import AdminService
 from gateway.s3.access import bucket_check
 from gateway.s3.contract import S3Settings, Services
@@ -44,7 +48,6 @@ from gateway.wiring.credentials import RootCredentials, root_credentials
 from gateway.wiring.deployment import Deployment, make_nodes, open_deployment
 from gateway.wiring.metrics_sources import add_sources
 from gateway.wiring.operations import GatewayOperations
-from gateway.wiring.probe import NodeProbe
 from gateway.wiring.settings import Settings
 
 log = logging.getLogger("atoll.gateway")
@@ -235,7 +238,11 @@ class Gateway:
 
     def _workers(self, epochs: Epochs) -> list[Worker]:
         return [
-            NodeProbe(self.placer),
+            HealthWorker(self.bodies, self.placer, self.clock),
+            RepairWorker(self.bodies),
+            RecodeWorker(self.bodies),
+            CollectionWorker(self.bodies),
+            CompactionWorker(self.bodies),
             EpochKeeper(epochs),
             FeedTrimmer(self.catalog, self.clock),
             *self.store.workers(),

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from msgspec.structs import replace
 
@@ -16,6 +16,8 @@ from core.errors import AtollError
 from core.workers import WorkerReport
 from gateway.admin.service import NewUser
 from gateway.wiring import deployment
+from gateway.wiring.checking import Checking, Place
+from gateway.wiring.health import health
 
 if TYPE_CHECKING:
     from core.worker_runner import RunningWorker
@@ -27,6 +29,13 @@ _STEP = 0.1  # seconds between the steps that an operator sees
 
 class OperationRefused(AtollError):
     """What was asked can't be done now; the text says why."""
+
+
+@runtime_checkable
+class Forceable(Protocol):
+    """A worker that does more when an operator asks for it than by itself."""
+
+    def force(self) -> None: ...
 
 
 class GatewayOperations:
@@ -46,12 +55,9 @@ class GatewayOperations:
             "uptime_seconds": round(time.monotonic() - gateway.started, 1),
             "warnings": gateway.warnings(),
             "nodes": await asyncio.gather(*(self._node(node) for node in gateway.placer.nodes())),
-            "health": await self._health(),
+            "health": await health(gateway),
             "workers": await self.workers(),
         }
-
-    async def _health(self) -> dict[str, Any]:
-        return {"state": "unknown", "counts": {}, "damage": []}
 
     async def _node(self, node: Node) -> dict[str, Any]:
         gateway = self._gateway
@@ -80,6 +86,9 @@ class GatewayOperations:
         return [_describe(running) for running in self._gateway.runner.workers().values()]
 
     async def run_worker(self, name: str) -> dict[str, Any]:
+        running = self._gateway.runner.workers().get(name)
+        if running is not None and isinstance(running.worker, Forceable):
+            running.worker.force()
         return _report(name, await self._gateway.runner.run(name))
 
     async def users(self) -> list[dict[str, Any]]:
@@ -169,6 +178,10 @@ class GatewayOperations:
                 writing.cancel()
                 await asyncio.gather(writing, return_exceptions=True)
         yield {"rows": summary.rows, "bytes": summary.bytes, "sequence": summary.sequence, "end": True}
+
+    async def check(self, *, repair: bool, resume: str) -> AsyncIterator[dict[str, Any]]:
+        async for step in Checking(self._gateway, repair, Place.parse(resume)).run():
+            yield step
 
 
 def _describe(running: RunningWorker) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gateway.wiring.options import admin_client, human_size, settings_options
 
+EXIT_DAMAGED = 4
+
 
 @click.command("check")
 @settings_options
@@ -30,25 +32,30 @@ def command(config: Path | None, data: str | None, repair: bool, resume: str, as
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         with Progress(*columns, console=console) as progress:
-            task = progress.add_task("checking", total=None)
+            task = progress.add_task("proving pieces", total=None)
             query = {"repair": "yes" if repair else "no", "resume": resume}
             for step in admin_client(config, data).stream("POST", "/check", **query):
                 last = step
-                for damage in step.get("damage", ()):
+                for damage in step["damage"]:
                     damages.append(damage)
                     if not as_json:
-                        progress.console.print(damage, highlight=False)
-                progress.update(task, completed=step["segments"], total=step["total"] or None)
+                        click.echo(damage)
+                if step["phase"] == "pieces":
+                    progress.update(task, completed=step["segments"], total=step["total"])
+                else:
+                    progress.update(task, description="reading objects", completed=step["objects"], total=None)
     except KeyboardInterrupt:
         place = last.get("place", "")
         click.echo(f"\ninterrupted; go on with: atoll check {'--repair ' if repair else ''}--resume {place}", err=True)
         sys.exit(130)
     if as_json:
-        click.echo(json.dumps({**last, "damages": damages}, indent=2))
+        click.echo(json.dumps({**last, "damage": damages}, indent=2))
     else:
         click.echo(
-            f"{last['segments']} segments, {last['pieces']} pieces, {human_size(float(str(last['bytes'])))} read: "
-            f"{len(damages)} damages, {last['repaired']} segments repaired, {last['unrepaired']} not"
+            f"{last['segments']} segments with {last['pieces']} sound pieces, {last['objects']} objects read, "
+            f"{human_size(float(str(last['bytes'])))}: {last['damaged']} segments damaged or short, "
+            f"{last['repaired']} repaired; {last['unreadable']} objects can't be read; "
+            f"{last['unreachable']} pieces on nodes that did not answer"
         )
     if last["unrepaired"]:
-        sys.exit(4)
+        sys.exit(EXIT_DAMAGED)

@@ -26,9 +26,10 @@ def command(config: Path | None, data: str | None, as_json: bool) -> None:
 
 
 def _print(console: Console, status: dict[str, Any]) -> None:
-    console.print(f"Atoll {status['version']} at {status['endpoint']}, deployment {status['deployment']}")
+    title = f"Atoll {status['version']} at {status['endpoint']}, deployment {status['deployment']}"
+    console.print(title, highlight=False, soft_wrap=True)
     for warning in status["warnings"]:
-        console.print(f"[bold yellow]warning[/] {warning}", highlight=False)
+        console.print(f"[bold yellow]warning[/] {warning}", highlight=False, soft_wrap=True)
     nodes = Table("node", "state", "device", "used", "free", "domain", title="Nodes", title_justify="left")
     for node in status["nodes"]:
         state = "[green]up[/]" if node["up"] else f"[red]down[/] {node['error']}"
@@ -36,11 +37,11 @@ def _print(console: Console, status: dict[str, Any]) -> None:
         nodes.add_row(node["name"], state, node["device"], used, free, node["domain"])
     console.print(nodes)
     health = status["health"]
-    console.print(f"health of objects: [bold]{health['state']}[/]", highlight=False)
+    console.print(f"health of objects: [bold]{health['state']}[/]", highlight=False, soft_wrap=True)
     for name, count in health["counts"].items():
-        console.print(f"  {name.replace('_', ' ')}: {count}", highlight=False)
+        console.print(f"  {name.replace('_', ' ')}: {count}", highlight=False, soft_wrap=True)
     for damage in health["damage"]:
-        console.print(f"  {damage}", highlight=False)
+        console.print(f"  {damage}", highlight=False, soft_wrap=True)
     workers = Table("worker", "state", "progress", title="Background work", title_justify="left")
     for worker in status["workers"]:
         workers.add_row(worker["name"], worker["state"], worker["last_error"] or worker["progress"])
