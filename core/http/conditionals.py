@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import enum
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-
-
-class Verdict(enum.Enum):
-    PROCEED = "proceed"
-    NOT_MODIFIED = "not modified"  # 304 for GET and HEAD
-    FAILED = "failed"  # 412
 
 
 def parse_http_date(value: str) -> datetime | None:
@@ -71,29 +64,6 @@ def failed_condition(
     elif if_modified_since is not None and seconds <= int(if_modified_since.timestamp()):
         return "If-Modified-Since"
     return ""
-
-
-def judge_read(
-    etag: str,
-    modified_us: int,
-    *,
-    if_match: str | None = None,
-    if_none_match: str | None = None,
-    if_modified_since: datetime | None = None,
-    if_unmodified_since: datetime | None = None,
-) -> Verdict:
-    """What a GET or HEAD of an existing representation comes to."""
-    failed = failed_condition(
-        etag,
-        modified_us,
-        if_match=if_match,
-        if_none_match=if_none_match,
-        if_modified_since=if_modified_since,
-        if_unmodified_since=if_unmodified_since,
-    )
-    if not failed:
-        return Verdict.PROCEED
-    return Verdict.NOT_MODIFIED if failed in ("If-None-Match", "If-Modified-Since") else Verdict.FAILED
 
 
 def range_still_holds(if_range: str | None, etag: str, modified_us: int) -> bool:

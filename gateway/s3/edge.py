@@ -40,6 +40,7 @@ from gateway.s3.model import Level, Operation, ServiceModel
 from gateway.s3.parsing import RequestParser
 from gateway.s3.rendering import Renderer, render_error
 from gateway.s3.routing import Router
+from gateway.s3.signature.credential import SIGNING_MEMBERS
 from gateway.s3.signature.verify import Authenticator, SignedParts
 from gateway.s3.streams.body import HttpBody
 from gateway.s3.unset import unset_handlers
@@ -239,7 +240,15 @@ class S3Edge:
         return value
 
     async def _answer(self, call: _Call, compiled: _Compiled, response: S3Response, params: Mapping[str, Any]) -> None:
-        renderer, output = compiled.renderer, response.output
+        try:
+            await self._write(call, compiled.renderer, response, params)
+        finally:
+            close = getattr(response.body, "aclose", None)
+            if close is not None:
+                await close()
+
+    async def _write(self, call: _Call, renderer: Renderer, response: S3Response, params: Mapping[str, Any]) -> None:
+        output = response.output
         status = response.status or renderer.status
         body = response.body
         headers = renderer.headers(output) if output else {}
@@ -272,31 +281,23 @@ class S3Edge:
         length: int,
         head_only: bool,
     ) -> None:
+        # the first bytes before the head: what can't be read at all gets an honest status
+        first = None if head_only else await anext(body, None)
+        start = self._head(call, status, headers, length)
         try:
-            # the first bytes before the head: what can't be read at all gets an honest status
-            first = None if head_only else await anext(body, None)
-            start = self._head(call, status, headers, length)
-            try:
-                count = await answers.write_stream(call.http, start, first, body, length)
-            except ConnectionError:
-                raise
-            except Exception as error:
-                call.keep, call.code = False, "InternalError"
-                log.exception("answer broken off", exc_info=error, extra={"fields": {"operation": call.operation}})
-                self._abort(call)
-                return
-            call.sent = len(start) + count
-            if count != length and not head_only:
-                call.keep, call.code = False, "InternalError"
-                log.error(
-                    "answer of another length than announced",
-                    extra={"fields": {"length": length, "written": count}},
-                )
-                self._abort(call)
-        finally:
-            close = getattr(body, "aclose", None)
-            if close is not None:
-                await close()
+            count = await answers.write_stream(call.http, start, first, body, length)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            call.keep, call.code = False, "InternalError"
+            log.exception("answer broken off", exc_info=error, extra={"fields": {"operation": call.operation}})
+            self._abort(call)
+            return
+        call.sent = len(start) + count
+        if count != length and not head_only:
+            call.keep, call.code = False, "InternalError"
+            log.error("answer of another length", extra={"fields": {"length": length, "written": count}})
+            self._abort(call)
 
     @staticmethod
     def _abort(call: _Call) -> None:
@@ -367,7 +368,11 @@ def _lower(http: web.BaseRequest) -> dict[str, str]:
 
 def _with_hoisted(headers: Mapping[str, str], query: Mapping[str, str]) -> dict[str, str]:
     """Headers with the x-amz-* ones that the author of a presigned URL put into its query."""
-    hoisted = {name.lower(): value for name, value in query.items() if name.startswith("x-amz-")}
+    hoisted = {
+        lower: value
+        for name, value in query.items()
+        if (lower := name.lower()).startswith("x-amz-") and lower not in SIGNING_MEMBERS
+    }
     return {**hoisted, **headers} if hoisted else dict(headers)
 
 

@@ -153,29 +153,47 @@ def _text_of(member: Member | None, shape: Shape, style: _Style) -> Callable[[An
     if shape.kind == "timestamp":
         return lambda value: escape(value) if isinstance(value, str) else iso8601(value)
     if shape.name == "ETag" and style.quote_etags:
-        return lambda value: escape(quoted_etag(value))
+        return _quoted
     if style.url_encode_keys and member is not None and member.name in _ENCODED_MEMBERS:
         return url_encode
-    return lambda value: escape(str(value))
+    return _plain_text
+
+
+def _plain_text(value: Any) -> str:
+    text = value if type(value) is str else str(value)
+    return _SPECIAL.sub(_replace, text) if _SPECIAL.search(text) else text
+
+
+def _quoted(etag: str) -> str:
+    # listings print thousands of bare ETags, which need no look at their characters
+    return f"&quot;{etag}&quot;" if etag.isalnum() else escape(quoted_etag(etag))
 
 
 def _structure(shape: Shape, style: _Style, known: dict[str, _Writer]) -> _Writer:
     """A writer of the structure's children, in the model's order."""
     if shape.name in known:
         return known[shape.name]
-    fields: list[tuple[str, _Writer]] = []
+    # leaves are written here, without another call: (name, start tag, text, end tag, writer of anything else)
+    fields: list[tuple[str, str, Callable[[Any], str] | None, str, _Writer | None]] = []
 
     def write(parts: list[str], value: Any) -> None:
-        get = value.get
-        for name, writer in fields:
+        get, append = value.get, parts.append
+        for name, start, text, end, writer in fields:
             inner = get(name)
             if inner is not None:
-                writer(parts, inner)
+                if text is not None:
+                    append(start + text(inner) + end)
+                elif writer is not None:
+                    writer(parts, inner)
 
     known[shape.name] = write
     for member in shape.members.values():
         if not member.location and not member.attribute:
-            fields.append((member.name, _member(member, style, known)))
+            if member.shape.kind in ("structure", "list"):
+                fields.append((member.name, "", None, "", _member(member, style, known)))
+            else:
+                wire = member.wire_name
+                fields.append((member.name, f"<{wire}>", _text_of(member, member.shape, style), f"</{wire}>", None))
     return write
 
 

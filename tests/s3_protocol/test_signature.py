@@ -285,3 +285,9 @@ def test_payload_modes() -> None:
     assert payload_mode(EMPTY_SHA256).sha256 == EMPTY_SHA256
     assert payload_mode("STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER").trailer
     assert not payload_mode("UNSIGNED-PAYLOAD").chunked
+
+
+def test_a_payload_header_added_to_a_presigned_url_is_kept_but_was_not_signed() -> None:
+    url = _signed("PUT", "http://127.0.0.1/b/k", {}, S3SigV4QueryAuth).url
+    identity = authenticator(datetime.now(UTC)).authenticate(parts("PUT", url, {"x-amz-content-sha256": EMPTY_SHA256}))
+    assert identity.payload.sha256 == EMPTY_SHA256

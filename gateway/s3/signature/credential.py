@@ -19,6 +19,9 @@ _NAMES = re.compile(r"[!-~]+")
 _QUERY_NAMES = ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders",
                 "X-Amz-Signature")  # fmt: skip
 
+#: Query members that carry a signature, in lower case.
+SIGNING_MEMBERS = frozenset(one.lower() for one in (*_QUERY_NAMES, "X-Amz-Security-Token", "X-Amz-Content-Sha256"))
+
 UNSUPPORTED_MECHANISM = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
 
 

@@ -121,7 +121,10 @@ class Authenticator:
         timestamp = self._presigned_time(claim, query)
         principal, secret = self._lookup(claim)
         self._require_signed(claim, parts.headers, presigned=True)
-        sent = query.get("X-Amz-Content-Sha256") or parts.headers.get("x-amz-content-sha256") or UNSIGNED
+        header = parts.headers.get("x-amz-content-sha256")
+        named = query.get("X-Amz-Content-Sha256")
+        # a header that was added to a presigned URL may frame or narrow the body, but is no part of what was signed
+        sent = named or (header if "x-amz-content-sha256" in claim.names else None) or UNSIGNED
         canonical = canonical_request(
             parts.method,
             canonical_path(parts.raw_path),
@@ -131,7 +134,8 @@ class Authenticator:
             parts.headers,
             sent,
         )
-        return self._verify(claim, signature, timestamp, canonical, principal, secret, payload_mode(sent))
+        mode = payload_mode(header or sent)
+        return self._verify(claim, signature, timestamp, canonical, principal, secret, mode)
 
     def _verify(
         self,
