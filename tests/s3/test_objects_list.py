@@ -89,6 +89,7 @@ def test_url_encoding(main: Any, server: LiveServer, filled: str) -> None:
     assert "<EncodingType>url</EncodingType>" in body
     assert f"<Key>{quote('e f+g', safe='/')}</Key>" in body
     assert "<Prefix>e%20f%2B</Prefix>" in body
+    assert main.list_objects(Bucket=filled, Prefix="e f+")["Prefix"] == "e f+"
     with refused("InvalidArgument", 400):
         main.list_objects_v2(Bucket=filled, EncodingType="base64")
 

@@ -16,5 +16,5 @@ async def get_object_acl(services: Services, request: S3Request) -> S3Response:
             "Owner": owner_output(owner, services.users),
             "Grants": grants_output(info.attributes.acl, owner, services.users),
         },
-        headers=version_headers(printed_version(bucket, info.version_id) or ""),
+        headers=version_headers(printed_version(bucket, info.version_id)),
     )

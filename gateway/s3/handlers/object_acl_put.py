@@ -12,4 +12,4 @@ async def put_object_acl(services: Services, request: S3Request) -> S3Response:
     bucket, version_id, info = await head_object(services, request, "s3:PutObjectAcl")
     acl = await requested_acl(request, info.attributes.owner)
     changed = await services.store.set_acl(bucket, request.key, version_id, acl)
-    return S3Response(headers=version_headers(printed_version(bucket, changed.version_id) or ""))
+    return S3Response(headers=version_headers(printed_version(bucket, changed.version_id)))

@@ -16,7 +16,7 @@ from gateway.s3.rules.attributes import attributes_in, storage_class
 from gateway.s3.rules.conditions import write_condition
 from gateway.s3.rules.copying import CopySource, digest_range, open_source, parse_copy_source
 from gateway.s3.rules.tags import Tags, tags_from_header
-from gateway.s3.rules.versions import printed_version
+from gateway.s3.rules.versions import printed_version, written_version
 
 _REDIRECT = "x-amz-website-redirect-location"
 #: A change of any of these makes a copy of an object onto itself worth doing.
@@ -79,7 +79,7 @@ async def copy_object(services: Services, request: S3Request) -> S3Response:
     return S3Response(
         {
             "CopyObjectResult": result,
-            "VersionId": printed_version(bucket, info.version_id),
+            "VersionId": written_version(info.version_id),
             "CopySourceVersionId": printed_version(source_bucket, opened.info.version_id),
             "ServerSideEncryption": "AES256",
         }

@@ -10,7 +10,7 @@ from gateway.s3.checksums import Integrity, output_members
 from gateway.s3.contract import S3Request, S3Response, Services
 from gateway.s3.rules.attributes import attributes_in
 from gateway.s3.rules.conditions import write_condition
-from gateway.s3.rules.versions import printed_version
+from gateway.s3.rules.versions import written_version
 
 
 async def put_object(services: Services, request: S3Request) -> S3Response:
@@ -31,7 +31,7 @@ async def put_object(services: Services, request: S3Request) -> S3Response:
     )
     output: dict[str, Any] = {
         "ETag": info.etag,
-        "VersionId": printed_version(bucket, info.version_id),
+        "VersionId": written_version(info.version_id),
         "ServerSideEncryption": "AES256",
     }
     output.update(output_members(info.checksums, info.checksum_type))

@@ -13,21 +13,24 @@ from gateway.s3.contract import S3Request, S3Response, Services
 from gateway.s3.errors import S3Error
 from gateway.s3.rules.conditions import write_condition
 from gateway.s3.rules.multipart import MAX_PARTS, Conclusion, check_part_number
-from gateway.s3.rules.versions import printed_version
+from gateway.s3.rules.versions import written_version
 
 _NO_ATTRIBUTES = ObjectAttributes()
 
 
 def _named_parts(document: dict[str, Any]) -> list[CompletePart]:
-    """The parts that the client names. Raises S3Error MalformedXML, InvalidArgument."""
+    """The parts that the client names; of a number named twice in a row the last counts. Raises S3Error MalformedXML,
+    InvalidArgument."""
     named = document.get("Parts") or []
     if not 1 <= len(named) <= MAX_PARTS:
         raise S3Error("MalformedXML")
-    parts = []
+    parts: list[CompletePart] = []
     for one in named:
         if one.get("PartNumber") is None or not one.get("ETag"):
             raise S3Error("MalformedXML")
         number = check_part_number(one["PartNumber"])
+        if parts and parts[-1].number == number:
+            parts.pop()
         parts.append(CompletePart(number, str(one["ETag"]).strip('"'), members_of(one)))
     return parts
 
@@ -59,7 +62,7 @@ async def complete_multipart_upload(services: Services, request: S3Request) -> S
     except NoSuchUpload:  # completed already, perhaps: the store remembers and answers the same
         upload = Upload(request.key, upload_id, 0, "", _NO_ATTRIBUTES)
     _check_type(params, upload)
-    conclude = Conclusion(upload, [part.checksums for part in parts], members_of(params), params.get("MpuObjectSize"))
+    conclude = Conclusion(upload, members_of(params), params.get("MpuObjectSize"))
     info = await services.store.complete_upload(
         bucket, request.key, upload_id, parts, conclude=conclude, condition=condition
     )
@@ -68,7 +71,7 @@ async def complete_multipart_upload(services: Services, request: S3Request) -> S
         "Bucket": bucket.name,
         "Key": request.key,
         "ETag": info.etag,
-        "VersionId": printed_version(bucket, info.version_id),
+        "VersionId": written_version(info.version_id),
         "ServerSideEncryption": "AES256",
     }
     output.update(output_members(info.checksums, info.checksum_type))

@@ -80,20 +80,13 @@ async def require_upload(services: Services, request: S3Request, action: str) ->
 class Conclusion:
     """ETag and checksums of a completed object from its stored parts, checked against what the client expects.
 
-    `named` are the client's own checksums of each part, in order; `expected` those of the whole object, by algorithm.
+    `expected` are the client's checksums of the whole object, by algorithm; `size` its size in bytes, if it told.
     """
 
-    __slots__ = ("_expected", "_named", "_size", "_upload")
+    __slots__ = ("_expected", "_size", "_upload")
 
-    def __init__(
-        self,
-        upload: Upload,
-        named: Sequence[Mapping[str, str]],
-        expected: Mapping[str, str],
-        size: int | None,
-    ) -> None:
+    def __init__(self, upload: Upload, expected: Mapping[str, str], size: int | None) -> None:
         self._upload = upload
-        self._named = named
         self._expected = expected
         self._size = size
 
@@ -110,8 +103,6 @@ class Conclusion:
         else:
             value = composite(algorithm, values)
         self._check_value(algorithm, value)
-        if kind is ChecksumType.COMPOSITE:
-            self._check_named(algorithm)
         return Outcome(etag, {algorithm: value}, kind)
 
     def _algorithm(self, parts: Sequence[Part]) -> tuple[str, ChecksumType | None]:
@@ -142,12 +133,3 @@ class Conclusion:
                 )
             # A composite value may come with or without the number of parts.
             require_checksum(algorithm, value, computed if "-" in value else computed.partition("-")[0])
-
-    def _check_named(self, algorithm: str) -> None:
-        for position, named in enumerate(self._named, 1):
-            if algorithm not in named:
-                raise S3Error(
-                    "InvalidRequest",
-                    f"The upload was created using a {algorithm.lower()} checksum. The complete request must include "
-                    f"the checksum for each part. It was missing for part {position} in the request.",
-                )

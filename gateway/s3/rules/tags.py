@@ -25,7 +25,7 @@ def _is_tag_text(text: str) -> bool:
 
 
 def check_tags(tags: Sequence[tuple[str, str]]) -> Tags:
-    """The tags, in order. Raises S3Error InvalidTag for too many, too long, doubled or forbidden ones."""
+    """The tags, by key. Raises S3Error InvalidTag for too many, too long, doubled or forbidden ones."""
     if len(tags) > MAX_TAGS:
         raise S3Error("InvalidTag", f"Object tags cannot be greater than {MAX_TAGS}")
     seen: set[str] = set()
@@ -37,7 +37,7 @@ def check_tags(tags: Sequence[tuple[str, str]]) -> Tags:
         if key in seen:
             raise S3Error("InvalidTag", "Cannot provide multiple Tags with the same key", fields={"TagKey": key})
         seen.add(key)
-    return tuple(tags)
+    return tuple(sorted(tags))
 
 
 def tags_from_header(header: str | None) -> Tags:
