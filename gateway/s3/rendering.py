@@ -60,6 +60,8 @@ _ENCODED_OPERATIONS = frozenset({"ListObjects", "ListObjectsV2", "ListObjectVers
 _ENCODED_MEMBERS = frozenset(
     {"Key", "Prefix", "Delimiter", "Marker", "NextMarker", "KeyMarker", "NextKeyMarker", "StartAfter"}
 )
+# S3 repeats the prefix of the first ListObjects as it came, and SDKs don't decode it.
+_NEVER_ENCODED = frozenset({("ListObjectsOutput", "Prefix")})
 _BARE_ETAG_OPERATIONS = frozenset({"GetObjectAttributes"})
 
 _SPECIAL = re.compile('[&<>"\r\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]')
@@ -192,8 +194,10 @@ def _structure(shape: Shape, style: _Style, known: dict[str, _Writer]) -> _Write
             if member.shape.kind in ("structure", "list"):
                 fields.append((member.name, "", None, "", _member(member, style, known)))
             else:
-                wire = member.wire_name
-                fields.append((member.name, f"<{wire}>", _text_of(member, member.shape, style), f"</{wire}>", None))
+                wire, text = member.wire_name, _text_of(member, member.shape, style)
+                if (shape.name, member.name) in _NEVER_ENCODED:
+                    text = _plain_text
+                fields.append((member.name, f"<{wire}>", text, f"</{wire}>", None))
     return write
 
 
