@@ -63,7 +63,7 @@ class Addressing:
 
     def resolve(self, host: str, raw_path: str) -> tuple[Level, str, str]:
         """(level, bucket, key). Raises S3Error InvalidURI, KeyTooLongError, InvalidBucketName."""
-        bucket = self._bucket_of_host(host) if self._suffixes else ""
+        bucket = self.bucket_of_host(host) if self._suffixes else ""
         rest = raw_path[1:]
         if not bucket:
             name, _, rest = rest.partition("/")
@@ -79,7 +79,7 @@ class Addressing:
             raise S3Error("KeyTooLongError", fields={"Size": str(size), "MaxSizeAllowed": str(MAX_KEY)})
         return Level.OBJECT, bucket, key
 
-    def _bucket_of_host(self, host: str) -> str:
+    def bucket_of_host(self, host: str) -> str:
         name = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
         for suffix in self._suffixes:
             if len(name) > len(suffix) and name[-len(suffix) :].lower() == suffix:

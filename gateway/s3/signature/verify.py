@@ -14,8 +14,9 @@ from core.clock import Clock
 from core.http.conditionals import parse_http_date
 from gateway.s3.contract import KeyDirectory
 from gateway.s3.errors import S3Error
+from gateway.s3.signature import query_v2
 from gateway.s3.signature.canonical import canonical_path, canonical_query, canonical_request, latin1_reading
-from gateway.s3.signature.credential import UNSUPPORTED_MECHANISM, Claim, ClaimParser
+from gateway.s3.signature.credential import Claim, ClaimParser
 from gateway.s3.signature.keys import SigningKeys, sign, string_to_sign
 from gateway.s3.signature.payload import UNSIGNED, PayloadMode, mode_of, payload_mode
 from gateway.s3.values import iso8601
@@ -54,6 +55,7 @@ class SignedParts:
     raw_query: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
+    host_bucket: str = ""  # the bucket, where the host names it and the path does not
 
 
 class Authenticator:
@@ -71,7 +73,7 @@ class Authenticator:
         query = parts.query
         presigned = bool(query) and ("X-Amz-Signature" in query or "X-Amz-Algorithm" in query
                                      or "X-Amz-Credential" in query)  # fmt: skip
-        old_query = bool(query) and "Signature" in query and "AWSAccessKeyId" in query
+        old_query = bool(query) and query_v2.claims(query)
         if authorization and (presigned or old_query):
             raise S3Error(
                 "InvalidArgument",
@@ -84,7 +86,7 @@ class Authenticator:
         if presigned:
             return self._presigned(parts)
         if old_query:
-            raise S3Error("InvalidRequest", UNSUPPORTED_MECHANISM)
+            return self._presigned_v2(parts)
         mode = mode_of(parts.headers.get("x-amz-content-sha256"))
         if mode.chunk_signatures:
             raise S3Error("AccessDenied", "Signed chunks need a signed request.")
@@ -100,7 +102,7 @@ class Authenticator:
             raise S3Error("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
         mode = payload_mode(sent)
         timestamp = self._request_time(claim, headers)
-        principal, secret = self._lookup(claim)
+        principal, secret = self._lookup(claim.access_key_id)
         self._require_signed(claim, headers)
         canonical = canonical_request(
             parts.method,
@@ -119,7 +121,7 @@ class Authenticator:
         if "X-Amz-Security-Token" in query or "x-amz-security-token" in parts.headers:
             raise S3Error("InvalidToken")
         timestamp = self._presigned_time(claim, query)
-        principal, secret = self._lookup(claim)
+        principal, secret = self._lookup(claim.access_key_id)
         self._require_signed(claim, parts.headers, presigned=True)
         header = parts.headers.get("x-amz-content-sha256")
         named = query.get("X-Amz-Content-Sha256")
@@ -136,6 +138,25 @@ class Authenticator:
         )
         mode = payload_mode(header or sent)
         return self._verify(claim, signature, timestamp, canonical, principal, secret, mode)
+
+    def _presigned_v2(self, parts: SignedParts) -> Identity:
+        expires = query_v2.expires_at(parts.query)
+        resource = f"/{parts.host_bucket}{parts.raw_path}" if parts.host_bucket else parts.raw_path
+        text = query_v2.string_to_sign(parts.method, resource, parts.query, parts.headers)
+        principal, secret = self._lookup(parts.query["AWSAccessKeyId"])
+        now = self._now()
+        if now > expires:
+            times = {"Expires": iso8601(expires * 1_000_000), "ServerTime": iso8601(now * 1_000_000)}
+            raise S3Error("AccessDenied", "Request has expired", fields=times)
+        if not hmac.compare_digest(query_v2.sign(secret, text), parts.query["Signature"]):
+            raise S3Error(
+                "SignatureDoesNotMatch",
+                fields={"AWSAccessKeyId": parts.query["AWSAccessKeyId"], "StringToSign": text},
+            )
+        mode = payload_mode(parts.headers.get("x-amz-content-sha256", UNSIGNED))
+        if mode.chunk_signatures:
+            raise S3Error("InvalidRequest", "Signed chunks need a request that is signed with AWS4-HMAC-SHA256.")
+        return Identity(principal, mode)
 
     def _verify(
         self,
@@ -158,10 +179,10 @@ class Authenticator:
         seed = ChunkSeed(key, timestamp, claim.scope, signature) if mode.chunk_signatures else None
         return Identity(principal, mode, seed)
 
-    def _lookup(self, claim: Claim) -> tuple[Principal, str]:
-        found = self._keys.lookup(claim.access_key_id)
+    def _lookup(self, access_key_id: str) -> tuple[Principal, str]:
+        found = self._keys.lookup(access_key_id)
         if found is None:
-            raise S3Error("InvalidAccessKeyId", fields={"AWSAccessKeyId": claim.access_key_id})
+            raise S3Error("InvalidAccessKeyId", fields={"AWSAccessKeyId": access_key_id})
         return found
 
     def _now(self) -> int:
