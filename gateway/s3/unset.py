@@ -38,7 +38,6 @@ UNSET: dict[str, Unset] = {
     "GetBucketPolicyStatus": Unset("s3:GetBucketPolicyStatus", output={"PolicyStatus": {"IsPublic": False}}),
     "GetBucketReplication": Unset("s3:GetReplicationConfiguration", "ReplicationConfigurationNotFoundError"),
     "GetBucketRequestPayment": Unset("s3:GetBucketRequestPayment", output={"Payer": "BucketOwner"}),
-    "GetBucketTagging": Unset("s3:GetBucketTagging", "NoSuchTagSet"),
     "GetBucketWebsite": Unset("s3:GetBucketWebsite", "NoSuchWebsiteConfiguration"),
     "GetObjectLegalHold": Unset(
         "s3:GetObjectLegalHold", "InvalidRequest", "Bucket is missing Object Lock Configuration"

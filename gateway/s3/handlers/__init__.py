@@ -13,6 +13,9 @@ from gateway.s3.handlers.bucket_delete import delete_bucket
 from gateway.s3.handlers.bucket_head import head_bucket
 from gateway.s3.handlers.bucket_list import list_buckets
 from gateway.s3.handlers.bucket_location_get import get_bucket_location
+from gateway.s3.handlers.bucket_tagging_delete import delete_bucket_tagging
+from gateway.s3.handlers.bucket_tagging_get import get_bucket_tagging
+from gateway.s3.handlers.bucket_tagging_put import put_bucket_tagging
 from gateway.s3.handlers.bucket_versioning_get import get_bucket_versioning
 from gateway.s3.handlers.bucket_versioning_put import put_bucket_versioning
 from gateway.s3.handlers.object_acl_get import get_object_acl
@@ -45,11 +48,13 @@ _HANDLERS: dict[str, Callable[[Services, S3Request], Awaitable[S3Response]]] = {
     "CreateBucket": create_bucket,
     "CreateMultipartUpload": create_multipart_upload,
     "DeleteBucket": delete_bucket,
+    "DeleteBucketTagging": delete_bucket_tagging,
     "DeleteObject": delete_object,
     "DeleteObjectTagging": delete_object_tagging,
     "DeleteObjects": delete_objects,
     "GetBucketAcl": get_bucket_acl,
     "GetBucketLocation": get_bucket_location,
+    "GetBucketTagging": get_bucket_tagging,
     "GetBucketVersioning": get_bucket_versioning,
     "GetObject": get_object,
     "GetObjectAcl": get_object_acl,
@@ -64,6 +69,7 @@ _HANDLERS: dict[str, Callable[[Services, S3Request], Awaitable[S3Response]]] = {
     "ListObjectsV2": list_objects_v2,
     "ListParts": list_parts,
     "PutBucketAcl": put_bucket_acl,
+    "PutBucketTagging": put_bucket_tagging,
     "PutBucketVersioning": put_bucket_versioning,
     "PutObject": put_object,
     "PutObjectAcl": put_object_acl,

@@ -24,10 +24,10 @@ def _is_tag_text(text: str) -> bool:
     return all(char in _PUNCTUATION or unicodedata.category(char)[0] in "LNZ" for char in text)
 
 
-def check_tags(tags: Sequence[tuple[str, str]]) -> Tags:
+def check_tags(tags: Sequence[tuple[str, str]], most: int = MAX_TAGS) -> Tags:
     """The tags, by key. Raises S3Error InvalidTag for too many, too long, doubled or forbidden ones."""
-    if len(tags) > MAX_TAGS:
-        raise S3Error("InvalidTag", f"Object tags cannot be greater than {MAX_TAGS}")
+    if len(tags) > most:
+        raise S3Error("InvalidTag", f"Tags cannot be more than {most}")
     seen: set[str] = set()
     for key, value in tags:
         if not 1 <= len(key) <= MAX_TAG_KEY or not _is_tag_text(key) or key.startswith("aws:"):
@@ -45,7 +45,7 @@ def tags_from_header(header: str | None) -> Tags:
     if not header:
         return ()
     if len(header) > _MAX_HEADER:
-        raise S3Error("InvalidTag", f"Object tags cannot be greater than {MAX_TAGS}")
+        raise S3Error("InvalidTag", f"Tags cannot be more than {MAX_TAGS}")
     try:
         pairs = parse_qsl(header, keep_blank_values=True, errors="strict", max_num_fields=10 * MAX_TAGS)
     except ValueError:
@@ -58,7 +58,7 @@ def tags_from_header(header: str | None) -> Tags:
     return check_tags(pairs)
 
 
-def tags_from_document(tagging: Mapping[str, Any]) -> Tags:
+def tags_from_document(tagging: Mapping[str, Any], most: int = MAX_TAGS) -> Tags:
     """The tags of a Tagging document. Raises S3Error MalformedXML, InvalidTag."""
     if "TagSet" not in tagging:
         raise S3Error("MalformedXML")
@@ -67,7 +67,7 @@ def tags_from_document(tagging: Mapping[str, Any]) -> Tags:
         if "Key" not in tag or "Value" not in tag:
             raise S3Error("MalformedXML")
         pairs.append((str(tag["Key"]), str(tag["Value"])))
-    return check_tags(pairs)
+    return check_tags(pairs, most)
 
 
 def tag_set(tags: Tags) -> list[dict[str, str]]:
