@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.config import Duration, Size
-from core.http.connection import Timeouts
+from core.http.limits import Timeouts
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from core.errors import AtollError
-from core.http.limits import TokenBucket
+from core.http.limits import Timeouts, TokenBucket
 
 log = logging.getLogger("atoll.http")
 
@@ -31,16 +30,6 @@ _FOREVER = 1e9  # seconds; aiohttp's own idle timer, which the sweep replaces
 
 class BodyTimeout(AtollError):
     """The client sent its body too slowly."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds, but for `rate`: bytes a second."""
-
-    headers: float = 30.0
-    idle: float = 75.0
-    body: float = 30.0
-    rate: int = 512
 
 
 class Connection(RequestHandler):

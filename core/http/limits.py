@@ -1,6 +1,8 @@
-"""Limits on what one client may ask for at once."""
+"""Limits on what one client may ask for, and on how long it may take."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 
 class KeyLimiter:
@@ -50,3 +52,13 @@ class TokenBucket:
             return False
         self._tokens -= 1.0
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds, but for `rate`: bytes a second."""
+
+    headers: float = 30.0
+    idle: float = 75.0
+    body: float = 30.0
+    rate: int = 512
