@@ -41,6 +41,8 @@ BATCH = 100
 REMEMBER_US = 24 * 3600 * 1_000_000
 #: Tasks looked up at once.
 TASKS = 100
+#: Manifests whose first sight is remembered; others wait for all readers of the moment, whenever they are looked at.
+MAX_WAITING = 100_000
 
 
 class Reclaimer:
@@ -52,31 +54,54 @@ class Reclaimer:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._tasks: list[Row] = []
-        self._report = WorkerReport(counters={"tasks": 0, "bodies": 0})
+        self._after = RECLAIM  # tasks up to here were looked at in this round
+        self._done = 0  # in this round
+        self._waiting: dict[bytes, int] = {}  # manifests that a reader may have open -> the sequence it must pass
+        self._report = WorkerReport(counters={"tasks": 0, "bodies": 0, "waiting": 0})
 
     def report(self) -> WorkerReport:
         return self._report
 
     async def turn(self) -> WorkerState:
-        """One task's next transaction."""
+        """One task's next transaction. A round goes over all tasks that are due; idle after one that did nothing."""
         if not self._tasks:
             end = RECLAIM + u64(self._context.clock.now_us() + 1)
 
             async def look(reader: Reader) -> list[Row]:
-                return await reader.scan(RECLAIM, end, limit=TASKS, keys_only=True)
+                return await reader.scan(self._after, end, limit=TASKS, keys_only=True)
 
             self._tasks = await self._context.catalog.read(look)
             self._tasks.reverse()
-        if not self._tasks:
-            self._report.state = WorkerState.IDLE
-            return WorkerState.IDLE
-        key = self._tasks[-1][0]
-        task, target = key[len(RECLAIM) + 8], key[len(RECLAIM) + 9 :]
-        if await self._STEPS[task](self, key, target):
-            self._tasks.pop()
-            self._report.counters["tasks"] += 1
-        self._report.state = WorkerState.BUSY
-        return WorkerState.BUSY
+        state = WorkerState.BUSY
+        if self._tasks:
+            key = self._tasks[-1][0]
+            task, target = key[len(RECLAIM) + 8], key[len(RECLAIM) + 9 :]
+            if task == RECLAIM_MANIFEST and await self._is_read(target):
+                finished = True
+            else:
+                finished = await self._STEPS[task](self, key, target)
+                self._done += 1
+                self._report.counters["tasks"] += finished
+            if finished:
+                self._tasks.pop()
+                self._after = key + b"\0"
+        else:
+            if not self._done:
+                state = WorkerState.IDLE
+            self._after, self._done = RECLAIM, 0
+        self._report.counters["waiting"] = len(self._waiting)
+        self._report.state = state
+        return state
+
+    async def _is_read(self, manifest: bytes) -> bool:
+        """Whether a reader may have opened the manifest before it died. Such a one still needs its rows."""
+        sequence = self._waiting.get(manifest, self._context.catalog.known_sequence)
+        if await self._context.bodies.all_passed(sequence):
+            self._waiting.pop(manifest, None)
+            return False
+        if len(self._waiting) < MAX_WAITING:
+            self._waiting[manifest] = sequence
+        return True
 
     async def _manifest(self, key: bytes, manifest: bytes) -> bool:
         """Let go of a dead manifest's bodies, then of its rows. True when done."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Protocol, TypeVar
 
 from catalog.interface import Transaction
@@ -49,7 +50,9 @@ class Pin(Protocol):
 
     def __enter__(self) -> Pin: ...
 
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 class Bodies(Protocol):
@@ -104,4 +107,8 @@ class Bodies(Protocol):
 
     def pin(self) -> Pin:
         """Take a pin (cheap, does no I/O). Take it BEFORE reading the catalog rows that lead to a body."""
+        ...
+
+    async def all_passed(self, sequence: int) -> bool:
+        """Whether every pin, of any gateway, that was taken before commit `sequence` showed is released."""
         ...

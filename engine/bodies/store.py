@@ -181,9 +181,7 @@ class BodyStore:
         try:
             for body in stored:
                 if isinstance(body.placed, Waiting):
-                    tickets[body.id] = await self._packer(body.placed.storage_class).place(
-                        body.id, body.placed.sealed
-                    )
+                    tickets[body.id] = await self._packer(body.placed.storage_class).place(body.id, body.placed.sealed)
             if stored:
                 reach("pieces-written")
             return await self._transact(stored, tickets, function)
@@ -298,6 +296,10 @@ class BodyStore:
     def pin(self) -> Pin:
         """See `Bodies.pin`."""
         return self.epochs.take_pin()
+
+    async def all_passed(self, sequence: int) -> bool:
+        """See `Bodies.all_passed`."""
+        return await self.epochs.all_passed(sequence)
 
     def packs_in_flight(self) -> set[bytes]:
         """Packs some of whose bodies are not committed yet: compaction leaves them alone."""

@@ -242,19 +242,19 @@ async def _audit_references(world: World) -> None:
 @asynccontextmanager
 async def memory_world(observers: Sequence[CommitObserver] = ()) -> AsyncIterator[World]:
     catalog = MemoryCatalog()
-    async with _world(catalog, observers) as world:
+    async with catalog_world(catalog, observers) as world:
         yield world
 
 
 @asynccontextmanager
 async def lmdb_world(folder: Path, observers: Sequence[CommitObserver] = ()) -> AsyncIterator[World]:
     catalog = await LmdbCatalog.open(folder)
-    async with _world(catalog, observers) as world:
+    async with catalog_world(catalog, observers) as world:
         yield world
 
 
 @asynccontextmanager
-async def _world(catalog: Catalog, observers: Sequence[CommitObserver]) -> AsyncIterator[World]:
+async def catalog_world(catalog: Catalog, observers: Sequence[CommitObserver] = ()) -> AsyncIterator[World]:
     keyring = await Keyring.open(catalog, LocalKeyWrapper(os.urandom(32)))
     epochs = await Epochs.register(catalog, SystemClock())
     nodes = [Node(new_id(), f"node{i}", f"domain{i}", MemoryBackend()) for i in range(6)]
