@@ -53,11 +53,18 @@ def put_small(endpoint: Endpoint, folder: Path, run: int) -> float:
     return wrk.run(endpoint, folder, heads, body=SMALL).rate
 
 
+def fill_small(endpoint: Endpoint, folder: Path) -> None:
+    """The 10,000 objects that `get_small` reads."""
+    signer = RequestSigner(endpoint)
+    heads = [signer.head("PUT", f"{BUCKET}/read/{n:06d}", length=len(SMALL)) for n in range(10_000)]
+    wrk.run(endpoint, folder, heads, body=SMALL, seconds=240, limit=len(heads))
+
+
 def get_small(endpoint: Endpoint, folder: Path, run: int) -> float:
     """Reads of 10 KiB objects a second, 16 connections, over 10,000 keys in random order."""
     signer = RequestSigner(endpoint)
     keys = random.Random(run).sample(range(10_000), 10_000)
-    heads = [signer.head("GET", f"{BUCKET}/small/0/{n:06d}") for n in keys]
+    heads = [signer.head("GET", f"{BUCKET}/read/{n:06d}") for n in keys]
     return wrk.run(endpoint, folder, heads).rate
 
 

@@ -73,6 +73,8 @@ class Bench:
 
     def small(self) -> None:
         self.both("PUT 10 KiB, c=16", "1/s", measures.put_small, scratch=True)
+        for server in (self.atoll, self.peer):
+            measures.fill_small(server.endpoint, self.folder / "load")
         self.both("GET 10 KiB, c=16", "1/s", measures.get_small, scratch=True)
 
     def listing(self) -> None:
