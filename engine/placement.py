@@ -68,6 +68,11 @@ class LocalPlacer:
         state = self._states.get(node_id)
         return state.last_error if state else ""
 
+    def free(self, node_id: bytes) -> int:
+        """Bytes that may still be written to a node, as it last said; 0 when it was not asked yet."""
+        state = self._states.get(node_id)
+        return state.free or 0 if state else 0
+
     def set_up(self, node_id: bytes, up: bool) -> None:
         """Take a node out of service, or back."""
         state = self._states[node_id]

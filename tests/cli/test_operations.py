@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import stat
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.cli.cli_support import answer, status, wait_for
-from tests.harness.live_server import LiveServer, live_server
+from tests.harness.live_server import ROOT_SECRET, LiveServer, live_server
 
 BODY = random.Random(7).randbytes(3 << 20)
 
@@ -41,6 +43,20 @@ def test_status_names_nodes_workers_and_warns_of_the_shared_device(server: LiveS
     assert plain.returncode == 0
     assert "disk-6" in plain.stdout
     assert "share one device" in plain.stdout
+
+
+def test_metrics_tell_of_requests_nodes_workers_and_the_engine(server: LiveServer) -> None:
+    server.client().put_object(Bucket="bucket", Key="counted", Body=b"inline")
+    with urllib.request.urlopen(f"{server.url}/-/metrics", timeout=5) as response:
+        text = response.read().decode()
+    assert 'atoll_request_seconds_count{operation="PutObject",status="200"}' in text
+    assert 'atoll_engine_events_total{event="bodies_inline"} ' in text
+    assert 'atoll_node_up{node="disk-1"} 1.0' in text
+    free = re.search(r'^atoll_node_free_bytes\{node="disk-1"\} (\S+)$', text, re.MULTILINE)
+    assert free is not None
+    assert float(free[1]) > 0
+    assert 'atoll_worker_turns_total{worker="health"} ' in text
+    assert ROOT_SECRET not in text
 
 
 def test_users_can_sign_until_they_are_removed(server: LiveServer) -> None:
