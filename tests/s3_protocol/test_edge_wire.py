@@ -144,7 +144,6 @@ async def test_browser_forms_are_501(edge: Running) -> None:
         ("replication", 404, "ReplicationConfigurationNotFoundError"),
         ("publicAccessBlock", 404, "NoSuchPublicAccessBlockConfiguration"),
         ("ownershipControls", 404, "OwnershipControlsNotFoundError"),
-        ("tagging", 404, "NoSuchTagSet"),
         ("requestPayment", 200, "<Payer>BucketOwner</Payer>"),
         ("logging", 200, "<BucketLoggingStatus "),
         ("accelerate", 200, "<AccelerateConfiguration "),
