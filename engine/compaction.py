@@ -95,9 +95,7 @@ class CompactionWorker:
     def report(self) -> WorkerReport:
         counters = self._bodies.counters
         progress = f"{counters.compactions} packs retired, {counters.bodies_moved} bodies moved"
-        return WorkerReport(
-            self._state, progress, {"packs": counters.compactions, "bodies": counters.bodies_moved}
-        )
+        return WorkerReport(self._state, progress, {"packs": counters.compactions, "bodies": counters.bodies_moved})
 
     async def _mark_lost_slices(self) -> None:
         """Slices of packs whose body's transaction failed."""
@@ -189,6 +187,8 @@ class CompactionWorker:
             for member, data in await self._read(pack):
                 sources.append((pack.id, member))
                 sealed.append(data)
+        if not sealed:
+            return  # another gateway was faster
         segment = await write_pack(self._bodies.write_tools, kind, sealed)
         del sealed
         reach("compaction-written")
@@ -248,6 +248,8 @@ class CompactionWorker:
 
         async def move(txn: Transaction) -> list[bytes]:
             await self._bodies.epochs.guard(txn)
+            if await txn.get(PACK + pack_id) is None:
+                return []  # another gateway saw the new pack while nothing pointed into it yet, and retired it
             bodies = await txn.get_many([BODY + member.body_id for _, member, _ in targets])
             alive = await txn.get_many([ALIVE + member.body_id for _, member, _ in targets])
             moved = []
