@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from accounts.errors import UserExists
-from accounts.layout import USER, USERS, user_key
+from accounts.layout import USER, USERS, UserRecord, user_key
 from accounts.types import SecretWrapper, User, check_user
 from accounts.users import open_user, scan_users
 from catalog.errors import FeedTrimmed
@@ -68,22 +68,38 @@ class Directory:
     async def _load(self) -> int:
         # The sequence is taken first: what commits in between is seen twice, never missed.
         sequence = await self._catalog.sequence()
-        records = await self._catalog.read(scan_users)
-        self._stored = {record.name: open_user(record, self._wrapper) for record in records}
+        self._stored = {}
+        for record in await self._catalog.read(scan_users):
+            self._admit(record)
         self._index()
         return sequence
 
-    async def _follow(self, sequence: int) -> None:
+    def _admit(self, record: UserRecord) -> None:
+        """Know a stored user. One whose secrets don't open is unknown, so its keys are refused; others are not held
+        up by it."""
+        try:
+            self._stored[record.name] = open_user(record, self._wrapper)
+        except Exception:
+            logger.exception("the secrets of a user do not open: its keys are refused")
+            self._stored.pop(record.name, None)
+
+    async def _follow(self, sequence: int | None) -> None:
         while True:
             try:
-                newest = await self._catalog.wait_changes(sequence)
-                # The feed leaves out commits of leases and epochs, so its last entry may be older than the newest.
-                sequence = max(newest, await self._apply(sequence))
-            except FeedTrimmed:
-                sequence = await self._load()
+                sequence = await (self._load() if sequence is None else self._advance(sequence))
             except Exception:  # a feed that fails once must not end revocation for good
-                logger.exception("the change feed of users could not be followed; trying again")
+                logger.exception("the change feed of users could not be followed; reading all users anew")
+                sequence = None
                 await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _advance(self, sequence: int) -> int:
+        """Wait for commits after `sequence` and apply them; the sequence to go on from."""
+        newest = await self._catalog.wait_changes(sequence)
+        try:
+            # The feed leaves out commits of leases and epochs, so its last entry may be older than the newest.
+            return max(newest, await self._apply(sequence))
+        except FeedTrimmed:
+            return await self._load()
 
     async def _apply(self, after: int) -> int:
         names: set[str] = set()
@@ -104,7 +120,7 @@ class Directory:
             if value is None:
                 self._stored.pop(name, None)
             else:
-                self._stored[name] = open_user(USER.decode(value), self._wrapper)
+                self._admit(USER.decode(value))
         self._index()
 
     def _index(self) -> None:

@@ -12,7 +12,9 @@ from accounts.directory import Directory
 from accounts.errors import UserExists
 from accounts.types import AccessKey, User
 from accounts.users import UserStore
-from catalog.interface import Catalog, Transaction
+from catalog.errors import FeedTrimmed
+from catalog.interface import Catalog, Change, Transaction
+from catalog.memory import MemoryCatalog
 from catalog.prefixes import LEASE
 from core.access import PrincipalKind
 from tests.accounts.conftest import DECLARED, ROOT, SealingWrapper
@@ -79,6 +81,32 @@ async def test_declared_users_that_clash_refuse_to_start(catalog: Catalog, wrapp
     twin = User("b" * 64, "dave", keys=(AccessKey("CAROLKEY", "other-secret"),), declared=True)
     with pytest.raises(UserExists):
         Directory(catalog, wrapper, (DECLARED, twin))
+
+
+class _Trimmed(MemoryCatalog):
+    """A catalog whose feed never reaches back far enough."""
+
+    async def changes(self, after: int, *, limit: int = 1000) -> list[Change]:
+        raise FeedTrimmed(after + 1)
+
+
+async def test_trimmed_feed_means_reading_all_users(wrapper: SealingWrapper) -> None:
+    catalog = _Trimmed()
+    directory = Directory(catalog, wrapper, ())
+    await directory.start()
+    made = await UserStore(catalog, wrapper, _CLOCK).add("alice")
+    await _within_a_second(lambda: directory.lookup(made.keys[0].id) is not None)
+    await directory.close()
+    await catalog.close()
+
+
+async def test_user_whose_secrets_do_not_open_is_refused_and_holds_nobody_up(
+    catalog: Catalog, wrapper: SealingWrapper, directory: Directory
+) -> None:
+    sealed_elsewhere = await UserStore(catalog, SealingWrapper(), _CLOCK).add("mallory")
+    made = await UserStore(catalog, wrapper, _CLOCK).add("alice")
+    await _within_a_second(lambda: directory.lookup(made.keys[0].id) is not None)
+    assert directory.lookup(sealed_elsewhere.keys[0].id) is None
 
 
 class _Frozen:
