@@ -170,6 +170,7 @@ async def test_a_copy_shares_the_body_and_outlives_its_source(world: World) -> N
     assert (copied.etag, copied.checksums, copied.size) == (made.etag, made.checksums, made.size)
     assert copied.attributes == attributes
     assert await world.alive_bodies() == 1
+    await world.audit()
     await world.store.delete_object(bucket, "key", owner=OWNER)
     assert await world.get(other, "copy") == DATA
     await world.audit()

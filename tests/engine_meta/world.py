@@ -235,6 +235,8 @@ async def _audit_references(world: World) -> None:
     for place, _ in await world.rows(layout_data.REFERENCE):
         found[place[2:18]].add(place[18:])
     assert found == expected
+    queued = {place[layout.KIND :] for place, _ in await world.rows(layout_data.QUEUE_BODY)}
+    assert not queued & found.keys(), "a live body is queued for collection"
     in_list = {layout.spread(place[-16:]) for place, _ in await world.rows(layout.UPLOAD_LIST)}
     assert in_list == {manifest for manifest, row in uploads.items() if row.completed is None}
 
