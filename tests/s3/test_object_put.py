@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.harness.live_server import LiveServer
-from tests.s3.expecting import MIB, md5_hex, plain_request, refused
+from tests.s3.expecting import MIB, md5_hex, plain_request, refused, signed_request
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, 4097, 65536, MIB, MIB + 1, 5 * MIB + 17])
@@ -165,6 +165,20 @@ def test_if_match_replaces_what_was_seen(main: Any, bucket: str) -> None:
     main.put_object(Bucket=bucket, Key="key", Body=b"4", IfMatch=newer.strip('"'))
     with refused("NoSuchKey", 404):
         main.put_object(Bucket=bucket, Key="missing", Body=b"x", IfMatch=etag)
+
+
+def test_if_none_match_with_an_etag_refuses_that_one_only(main: Any, bucket: str) -> None:
+    etag = main.put_object(Bucket=bucket, Key="key", Body=b"1", IfNoneMatch='"any"')["ETag"]
+    with refused("PreconditionFailed", 412):
+        main.put_object(Bucket=bucket, Key="key", Body=b"2", IfNoneMatch=etag)
+    main.put_object(Bucket=bucket, Key="key", Body=b"3", IfNoneMatch='"other"')
+    assert main.get_object(Bucket=bucket, Key="key")["Body"].read() == b"3"
+
+
+def test_key_that_is_no_utf_8(server: LiveServer, bucket: str) -> None:
+    answer = signed_request("PUT", f"{server.url}/{bucket}/%AE%8A-", body=b"x")
+    assert answer.status == 400
+    assert b"<Code>InvalidURI</Code>" in answer.body
 
 
 def test_of_many_creators_one_wins(main: Any, bucket: str) -> None:
