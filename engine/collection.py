@@ -54,6 +54,7 @@ class CollectionWorker:
         self._bodies = bodies
         self._state = WorkerState.IDLE
         self._stages = ((QUEUE_BODY, self._bodies_gone), (QUEUE_SEGMENT, self._segments_gone))
+        self._batches: dict[bytes, tuple[list[bytes], int]] = {}  # queue rows seen, and the commit that showed them
         self._swept: dict[int, set[bytes]] = {}  # dead epoch -> nodes whose pieces were looked through
 
     async def turn(self) -> WorkerState:
@@ -94,8 +95,12 @@ class CollectionWorker:
             return [key for key, _ in rows]
 
         catalog = self._bodies.catalog
-        keys = await catalog.read(scan)
-        if not keys or not await self._epochs.all_passed(catalog.known_sequence):
+        # Kept until it has passed: under steady load some reader is always older than the newest commit.
+        keys, sequence = self._batches.pop(prefix, ([], 0))
+        if not keys:
+            keys, sequence = await catalog.read(scan), catalog.known_sequence
+        if keys and not await self._epochs.all_passed(sequence):
+            self._batches[prefix] = (keys, sequence)
             return []
         return keys
 

@@ -308,8 +308,12 @@ class Keyring:
             row = await self._root_row(txn)
             if row.next_key_id != new.key_id:
                 return False
-            txn.put(ROOT, ROOT_ROW.encode(replace(row, key_id=row.next_key_id, check=row.next_check,
-                                                  next_key_id="", next_check=b"")))
+            txn.put(
+                ROOT,
+                ROOT_ROW.encode(
+                    replace(row, key_id=row.next_key_id, check=row.next_check, next_key_id="", next_check=b"")
+                ),
+            )
             return True
 
         return switch

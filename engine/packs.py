@@ -41,11 +41,13 @@ class PackTicket:
     pending: set[int]
     ended: asyncio.Event
     number: int
+    flight: set[bytes]
 
     def finish(self) -> None:
         """The body's own commit ended, one way or the other."""
         self.pending.discard(self.number)
         if not self.pending:
+            self.flight.discard(self.pack)
             self.ended.set()
 
 
@@ -66,6 +68,7 @@ class Packer:
         self._lanes = lanes
         self._waiting: deque[_Waiting] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._running = 0
         #: Packs whose bodies are being committed.
         self.in_flight: set[bytes] = set()
 
@@ -76,7 +79,8 @@ class Packer:
         """
         future: asyncio.Future[PackTicket] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(body_id, sealed, future))
-        if len(self._tasks) < self._lanes:
+        if self._running < self._lanes:
+            self._running += 1
             task = asyncio.create_task(self._run(), name="packer")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -88,6 +92,12 @@ class Packer:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _run(self) -> None:
+        try:
+            await self._serve()
+        finally:
+            self._running -= 1  # in the same step as the last look at the queue: nobody waits unserved
+
+    async def _serve(self) -> None:
         while self._waiting:
             await asyncio.sleep(0)  # bodies that complete in this same turn of the loop come along
             batch: list[_Waiting] = []
@@ -118,7 +128,7 @@ class Packer:
         pending, ended = set(range(len(batch))), asyncio.Event()
         offset = 0
         for number, entry in enumerate(batch):
-            ticket = PackTicket(segment.id, born, offset, pending, ended, number)
+            ticket = PackTicket(segment.id, born, offset, pending, ended, number, self.in_flight)
             offset += len(entry.sealed)
             if entry.future.done():
                 ticket.finish()
@@ -126,7 +136,6 @@ class Packer:
                 entry.future.set_result(ticket)
         await asyncio.gather(born, return_exceptions=True)
         await ended.wait()
-        self.in_flight.discard(segment.id)
 
     async def _bear(self, segment: WrittenSegment, row: PackRow) -> None:
         async def put(txn: Transaction) -> None:

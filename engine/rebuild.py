@@ -241,5 +241,3 @@ def _code(bodies: BodyStore, writer: SegmentWriter, parts: Sequence[Buffer], len
         row[place : place + len(part)] = part
         place += len(part)
     return code_stripe(bodies.write_tools.codec, writer.scheme, row, length)
-
-

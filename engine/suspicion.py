@@ -38,9 +38,7 @@ async def record_findings(
             key = suspect_key(segment_id, finding.index, finding.stripe)
             if await txn.get(key) is None:
                 new.append(finding)
-                txn.put(
-                    key, SUSPECT_ROW.encode(SuspectRow(generation=generation, kind=finding.kind, seen_us=now_us))
-                )
+                txn.put(key, SUSPECT_ROW.encode(SuspectRow(generation=generation, kind=finding.kind, seen_us=now_us)))
         return new
 
     new = await bodies.catalog.transact(put) if wanted else []

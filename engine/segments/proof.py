@@ -51,7 +51,7 @@ class VerifiedSegment:
         if index in self._bad or not segment.piece(index).node:
             return None
         try:
-            data = await self._tools.fetch(segment, index, shape.shards_size, shape.piece_size)
+            data = await self._tools.fetch(segment, index, shape.shards_size, shape.piece_size, report=False)
             footer = check_footer(
                 data, segment_id=segment.id, index=index, shape=shape, digest=segment.piece(index).digest
             )
@@ -97,7 +97,8 @@ class VerifiedSegment:
         shape = self.segment.shape
         start = shape.shard_offset(stripe)
         try:
-            data = await self._tools.fetch(self.segment, index, start, start + shape.shard_length(stripe))
+            end = start + shape.shard_length(stripe)
+            data = await self._tools.fetch(self.segment, index, start, end, report=False)
         except NotFound:
             self._find(index, 0, "missing")
             self.moved = True

@@ -77,8 +77,11 @@ class ReadTools:
             and not self.registry.is_suspect(segment.id, index, stripes)
         )
 
-    async def fetch(self, segment: Segment, index: int, start: int, end: int) -> Buffer:
-        """Bytes [start, end) of one piece, all of them. Raises BackendError, TimeoutError, OSError."""
+    async def fetch(self, segment: Segment, index: int, start: int, end: int, *, report: bool = True) -> Buffer:
+        """Bytes [start, end) of one piece, all of them. Raises BackendError, TimeoutError, OSError.
+
+        What is missing is reported, unless the caller does that.
+        """
         piece = segment.piece(index)
         node = self.placer.node(piece.node) if piece.node else None
         if node is None:
@@ -90,7 +93,8 @@ class ReadTools:
         except NotFound as error:
             self.counters.pieces_missing += 1
             self.placer.observe(node.id, ok=False, seconds=time.monotonic() - began, error=error)
-            self.report(segment, index, range(start // segment.row.shard_size, start // segment.row.shard_size + 1))
+            if report:
+                self.report(segment, index, (0,))
             raise
         except (BackendError, OSError, TimeoutError) as error:
             self.placer.observe(node.id, ok=False, seconds=time.monotonic() - began, error=error)
@@ -102,7 +106,8 @@ class ReadTools:
         self.placer.observe(node.id, ok=True, seconds=time.monotonic() - began)
         if len(data) != end - start:
             self.counters.pieces_missing += 1
-            self.report(segment, index, stripes_of_columns(segment, start, end))
+            if report:
+                self.report(segment, index, stripes_of_columns(segment, start, end))
             raise Truncated("a piece ends early")
         return data
 

@@ -153,6 +153,7 @@ class SegmentWriter:
         self._moved = asyncio.Event()
         self._abandoned = False
         self._refusals: list[BaseException] = []
+        self._failed_nodes: list[bytes] = []
         turn = self.id[0] % len(target.nodes)  # so that data and parity pieces spread evenly over the nodes
         self._pieces = [
             _Piece(index, node, piece_name(epoch, self.id), PieceStream(limits.queue, self._moved))
@@ -166,6 +167,7 @@ class SegmentWriter:
             locator = await piece.node.backend.put(piece.name, piece.stream)
         except (BackendError, OSError, TimeoutError) as error:
             self._refusals.append(error)
+            self._failed_nodes.append(piece.node.id)
             self._counters.pieces_failed += 1
             self._placer.observe(piece.node.id, ok=False, seconds=0.0, error=error)
             self._moved.set()
@@ -175,7 +177,7 @@ class SegmentWriter:
 
     def failed_nodes(self) -> list[bytes]:
         """Nodes that failed or were left behind."""
-        return [piece.node.id for piece in self._pieces if _failed(piece)]
+        return list(self._failed_nodes)
 
     def _live(self) -> list[_Piece]:
         """Pieces under way or done."""
@@ -227,10 +229,8 @@ class SegmentWriter:
                 piece.task.cancel()
                 self._counters.pieces_slow += 1
                 self._placer.observe(piece.node.id, ok=False, seconds=self._limits.slow, error=TimeoutError())
-        self._pieces_dropped(slow)
-
-    def _pieces_dropped(self, slow: Sequence[_Piece]) -> None:
-        self._refusals.extend(TimeoutError(f"node {piece.node.name} is too slow") for piece in slow)
+                self._refusals.append(TimeoutError(f"node {piece.node.name} is too slow"))
+                self._failed_nodes.append(piece.node.id)
 
     async def finish(self) -> SegmentRow:
         """End the pieces, wait until they are durable, and return the row to commit.

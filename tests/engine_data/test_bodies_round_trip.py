@@ -8,13 +8,15 @@ import random
 
 import pytest
 
+from tests.engine_data.world import World
+
 KIB, MIB = 1 << 10, 1 << 20
 
 SIZES = [0, 1, 4 * KIB, 4 * KIB + 1, 10 * KIB, 65_536, 65_537, MIB - 1, MIB, MIB + 1, 3 * MIB + 5, 64 * MIB + 77]
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_whole_and_ranges(world, size: int) -> None:
+async def test_whole_and_ranges(world: World, size: int) -> None:
     kept = await world.keep(os.urandom(size))
     await world.check(kept)
     chance = random.Random(size)
@@ -33,7 +35,7 @@ async def test_whole_and_ranges(world, size: int) -> None:
     assert counters.decodes == counters.degraded_reads == counters.frame_failures == 0
 
 
-async def test_concurrent_small_bodies_share_packs(world) -> None:
+async def test_concurrent_small_bodies_share_packs(world: World) -> None:
     kept = await asyncio.gather(*(world.keep(os.urandom(10 * KIB + i)) for i in range(64)))
     await asyncio.gather(*(world.check(each) for each in kept))
     assert await world.packs() == world.bodies.counters.packs_written < 20
