@@ -1,4 +1,4 @@
-"""Users in the catalog: add, remove, list, and rewrap their secrets when the root key rotates."""
+"""Users in the catalog: add, remove, list; more keys, fewer keys."""
 
 from __future__ import annotations
 
@@ -136,19 +136,6 @@ class UserStore:
         """Declared users first, then stored ones by name."""
         records = await self._catalog.read(scan_users)
         return [*self._declared.values(), *(open_user(record, self._wrapper) for record in records)]
-
-    async def rewrap(self, txn: Transaction, old: SecretWrapper, new: SecretWrapper) -> None:
-        """Seal every secret anew, inside the transaction that rotates the root key."""
-        for record in await scan_users(txn):
-            keys = tuple(
-                KeyRecord(
-                    key.id,
-                    new.wrap(old.unwrap(key.sealed_secret, secret_context(key.id)), secret_context(key.id)),
-                    key.created_us,
-                )
-                for key in record.keys
-            )
-            txn.put(user_key(record.name), USER.encode(replace(record, keys=keys)))
 
     def _seal(self, key: AccessKey) -> KeyRecord:
         return KeyRecord(key.id, self._wrapper.wrap(key.secret.encode(), secret_context(key.id)), key.created_us)

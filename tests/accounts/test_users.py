@@ -7,7 +7,7 @@ import pytest
 from accounts.errors import DeclaredUser, InvalidUser, NoSuchAccessKey, NoSuchUser, UserExists
 from accounts.layout import USERS, USERS_END
 from accounts.users import UserStore
-from catalog.interface import Catalog, Reader, Transaction
+from catalog.interface import Catalog, Reader
 from tests.accounts.conftest import DECLARED, ROOT, SealingWrapper
 
 
@@ -98,17 +98,3 @@ async def test_keys_are_added_and_revoked_one_by_one(users: UserStore) -> None:
     assert (await users.list())[2].keys == (second,)
     with pytest.raises(UserExists):
         await users.add_key("alice", access_key_id=second.id, secret="12345678")
-
-
-async def test_rewrapped_secrets_open_under_the_new_key_alone(
-    users: UserStore, catalog: Catalog, wrapper: SealingWrapper
-) -> None:
-    made = await users.add("alice")
-    fresh = SealingWrapper()
-
-    async def rotate(txn: Transaction) -> None:
-        await users.rewrap(txn, wrapper, fresh)
-
-    await catalog.transact(rotate)
-    opened = UserStore(catalog, fresh, users._clock)
-    assert await opened.list() == [made]
