@@ -327,18 +327,21 @@ async def test_ranges_that_cannot_be_shared_are_stored_anew(
     world: World, monkeypatch: pytest.MonkeyPatch, gone: bool
 ) -> None:
     bucket = await world.bucket()
-    await world.multipart(bucket, "many", PIECES)
     many = b"".join(PIECES)
+    if gone:
+        await world.put(bucket, "source", many)
+    else:
+        await world.multipart(bucket, "source", PIECES)
+        monkeypatch.setattr(uploads, "MAX_COPIED_EXTENTS", 2)
     upload_id = await world.upload(bucket, "key")
-    async with await world.store.open_object(bucket, "many") as source:
+    before = len(await world.rows(layout_data.BODY))
+    async with await world.store.open_object(bucket, "source") as source:
         if gone:
-            await world.store.delete_object(bucket, "many", owner=OWNER)
-            await world.reclaim()
-        else:
-            monkeypatch.setattr(uploads, "MAX_COPIED_EXTENTS", 2)
+            await world.store.delete_object(bucket, "source", owner=OWNER)
         part = await world.store.upload_part_copy(
             bucket, "key", upload_id, 1, source, 5, len(many) - 10, outcome=outcome_of(many[5:-5])
         )
+    assert len(await world.rows(layout_data.BODY)) == before + 1
     await world.complete(bucket, "key", upload_id, [part])
     assert await world.get(bucket, "key") == many[5:-5]
     await world.reclaim()
