@@ -149,8 +149,8 @@ class ObjectStore:
         """Without a version id: remove (unversioned), or put a delete marker of `owner` on top (enabled: a new one;
         suspended: the null one, which replaces the null version). With one: remove exactly that version; the one before
         becomes the latest. What is not there is no error. `version_id` of the result is "" on an unversioned bucket
-        unless one was given. A condition is judged on the version that goes (engine/conditions.py): PreconditionFailed, or
-        NoSuchKey for If-Match on nothing. NoSuchVersion for an id of an impossible form."""
+        unless one was given. A condition is judged on the version that goes (engine/conditions.py): PreconditionFailed,
+        or NoSuchKey for If-Match on nothing. NoSuchVersion for an id of an impossible form."""
         return await delete.delete_object(
             self._context, bucket, key, version_id=version_id, condition=condition, owner=owner
         )
