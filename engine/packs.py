@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from catalog.epochs import Epochs
@@ -33,19 +33,30 @@ _ATTEMPTS = 3
 
 @dataclass(slots=True)
 class PackTicket:
-    """A body's place in a pack that is durable on nodes. `born` ends when the pack's row is committed."""
+    """The place of one commit's bodies in a pack that is durable on nodes. `born` ends when the pack's row is
+    committed; `slices` is body id → (offset, length)."""
 
     pack: bytes
     born: asyncio.Task[None]
-    offset: int
-    pending: set[int]
-    ended: asyncio.Event
-    number: int
-    flight: set[bytes]
+    slices: dict[bytes, tuple[int, int]]
+    group: _Group
 
     def finish(self) -> None:
-        """The body's own commit ended, one way or the other."""
-        self.pending.discard(self.number)
+        """The bodies' own commit ended, one way or the other."""
+        self.group.pending.discard(id(self))
+        self.group.settle()
+
+
+@dataclass(slots=True)
+class _Group:
+    """The commits that share a pack."""
+
+    pack: bytes
+    flight: set[bytes]
+    pending: set[int] = field(default_factory=set)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def settle(self) -> None:
         if not self.pending:
             self.flight.discard(self.pack)
             self.ended.set()
@@ -53,18 +64,29 @@ class PackTicket:
 
 @dataclass(slots=True)
 class _Waiting:
-    body_id: bytes
-    sealed: Buffer
+    bodies: list[tuple[bytes, Buffer]]
+    size: int
     future: asyncio.Future[PackTicket] = field(repr=False)
 
 
 class Packer:
-    """Packs the small bodies of one storage class."""
+    """Packs the small bodies of one storage class.
+
+    `lost` is told of slices whose body will never be committed: (pack id, body id, sealed length).
+    """
 
     def __init__(
-        self, tools: WriteTools, storage_class: StorageClass, catalog: Catalog, epochs: Epochs, *, lanes: int = 1
+        self,
+        tools: WriteTools,
+        storage_class: StorageClass,
+        catalog: Catalog,
+        epochs: Epochs,
+        lost: Callable[[bytes, bytes, int], None],
+        *,
+        lanes: int = 1,
     ) -> None:
         self._tools, self._class, self._catalog, self._epochs = tools, storage_class, catalog, epochs
+        self._lost = lost
         self._lanes = lanes
         self._waiting: deque[_Waiting] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,19 +94,27 @@ class Packer:
         #: Packs whose bodies are being committed.
         self.in_flight: set[bytes] = set()
 
-    async def place(self, body_id: bytes, sealed: Buffer) -> PackTicket:
-        """Wait for the body's pack to be durable. The caller commits, then calls `finish` on the ticket.
-
-        Raises Unavailable, StorageFull.
-        """
+    async def place(self, bodies: list[tuple[bytes, Buffer]]) -> PackTicket:
+        """Wait for the pack of one commit's bodies (id, sealed bytes) to be durable. The caller commits, then calls
+        `finish` on the ticket, whatever happens. Raises Unavailable, StorageFull."""
         future: asyncio.Future[PackTicket] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(body_id, sealed, future))
+        self._waiting.append(_Waiting(bodies, sum(len(sealed) for _, sealed in bodies), future))
         if self._running < self._lanes:
             self._running += 1
             task = asyncio.create_task(self._run(), name="packer")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._give_up(future.result())  # the ticket came in the very moment of the cancellation
+            raise
+
+    def _give_up(self, ticket: PackTicket) -> None:
+        for body_id, (_, length) in ticket.slices.items():
+            self._lost(ticket.pack, body_id, length)
+        ticket.finish()
 
     async def close(self) -> None:
         """Wait for packs under way."""
@@ -102,17 +132,18 @@ class Packer:
             await asyncio.sleep(0)  # bodies that complete in this same turn of the loop come along
             batch: list[_Waiting] = []
             size = 0
-            while self._waiting and (not batch or size + len(self._waiting[0].sealed) <= _GROUP_LIMIT):
+            while self._waiting and (not batch or size + self._waiting[0].size <= _GROUP_LIMIT):
                 entry = self._waiting.popleft()
                 if not entry.future.done():
                     batch.append(entry)
-                    size += len(entry.sealed)
+                    size += entry.size
             if batch:
                 await self._commit(batch)
 
     async def _commit(self, batch: Sequence[_Waiting]) -> None:
+        bodies = [body for entry in batch for body in entry.bodies]
         try:
-            segment = await write_pack(self._tools, self._class, [entry.sealed for entry in batch])
+            segment = await write_pack(self._tools, self._class, [sealed for _, sealed in bodies])
         except BaseException as error:
             for entry in batch:
                 if not entry.future.done():
@@ -121,21 +152,26 @@ class Packer:
                 raise
             return
         row = PackRow(
-            bodies=b"".join(entry.body_id for entry in batch), lengths=tuple(len(entry.sealed) for entry in batch)
+            bodies=b"".join(body_id for body_id, _ in bodies), lengths=tuple(len(sealed) for _, sealed in bodies)
         )
         self.in_flight.add(segment.id)
         born = asyncio.create_task(self._bear(segment, row), name="pack row")
-        pending, ended = set(range(len(batch))), asyncio.Event()
+        group = _Group(segment.id, self.in_flight)
         offset = 0
-        for number, entry in enumerate(batch):
-            ticket = PackTicket(segment.id, born, offset, pending, ended, number, self.in_flight)
-            offset += len(entry.sealed)
+        for entry in batch:
+            slices: dict[bytes, tuple[int, int]] = {}
+            for body_id, sealed in entry.bodies:
+                slices[body_id] = (offset, len(sealed))
+                offset += len(sealed)
+            ticket = PackTicket(segment.id, born, slices, group)
             if entry.future.done():
-                ticket.finish()
+                self._give_up(ticket)
             else:
+                group.pending.add(id(ticket))
                 entry.future.set_result(ticket)
+        group.settle()
         await asyncio.gather(born, return_exceptions=True)
-        await ended.wait()
+        await group.ended.wait()
 
     async def _bear(self, segment: WrittenSegment, row: PackRow) -> None:
         async def put(txn: Transaction) -> None:
@@ -165,25 +201,29 @@ async def write_pack(tools: WriteTools, storage_class: StorageClass, bodies: Seq
     if total > MAX_SEGMENT:
         raise ValueError(f"{total} bytes in one pack")
     exclude: tuple[bytes, ...] = ()
-    for attempt in range(_ATTEMPTS):
-        writer = tools.writer(storage_class, total, exclude=exclude)
+    refusal: Unavailable | StorageFull | None = None
+    for _ in range(_ATTEMPTS):
+        try:
+            writer = tools.writer(storage_class, total, exclude=exclude)
+        except (Unavailable, StorageFull) as error:
+            raise refusal or error from None
         try:
             loop = asyncio.get_running_loop()
             stripes = code_pack(tools.codec, writer.scheme, bodies)
             for _ in range(-(-total // writer.scheme.stripe_size)):
                 await writer.write(await loop.run_in_executor(tools.pool, next, stripes))
             row = await writer.finish()
-        except (Unavailable, StorageFull):
+        except (Unavailable, StorageFull) as error:
             await writer.abandon()
             exclude = (*exclude, *writer.failed_nodes())
-            if attempt == _ATTEMPTS - 1:
-                raise
+            refusal = error
         except BaseException:
             await writer.abandon()
             raise
         else:
             return tools.written(storage_class, writer.id, row)
-    raise AssertionError("unreachable")
+    assert refusal is not None
+    raise refusal
 
 
 def code_pack(codec: Codec, scheme: Scheme, bodies: Sequence[Buffer]) -> Iterator[Stripe]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from catalog.epochs import Epochs, Pin
-from catalog.errors import CommitUnknown, EpochLost
+from catalog.errors import CatalogFull, CommitUnknown, EpochLost
 from catalog.interface import Catalog, Reader, Transaction
 from core.buffers import Source
 from core.crashpoints import reach
@@ -23,7 +23,7 @@ from engine.bodies.placed import Inline, Segments, Waiting
 from engine.bodies.upload import Upload, WriteTools
 from engine.classes import StorageClasses
 from engine.counters import EngineCounters
-from engine.errors import Unavailable
+from engine.errors import StorageFull, Unavailable
 from engine.layout_data import BODY, PACK, QUEUE_BODY, SEGMENT, SHORT
 from engine.packs import Packer, PackTicket
 from engine.ports import Placer
@@ -177,37 +177,45 @@ class BodyStore:
 
     async def commit(self, stored: Sequence[StoredBody], function: Callable[[Transaction], Awaitable[T]]) -> T:
         """See `Bodies.commit`."""
-        tickets: dict[bytes, PackTicket] = {}
+        ticket: PackTicket | None = None
         try:
-            for body in stored:
-                if isinstance(body.placed, Waiting):
-                    tickets[body.id] = await self._packer(body.placed.storage_class).place(body.id, body.placed.sealed)
+            ticket = await self._place(stored)
             if stored:
                 reach("pieces-written")
-            return await self._transact(stored, tickets, function)
+            return await self._transact(stored, ticket, function)
         except CommitUnknown:
             raise  # the bytes may be referenced: what is not is found by the epoch in its name
         except BaseException:
-            await self._discard(stored, tickets)
+            await self._discard(stored, ticket)
             raise
         finally:
-            for ticket in tickets.values():
+            if ticket is not None:
                 ticket.finish()
+
+    async def _place(self, stored: Sequence[StoredBody]) -> PackTicket | None:
+        """Put the small bodies into a pack, all into the same one: they are committed together."""
+        waiting = {body.id: body.placed for body in stored if isinstance(body.placed, Waiting)}
+        if not waiting:
+            return None
+        classes = {placed.storage_class for placed in waiting.values()}
+        if len(classes) > 1:
+            raise ValueError("one commit packs bodies of one storage class")
+        packer = self._packer(classes.pop())
+        return await packer.place([(body_id, placed.sealed) for body_id, placed in waiting.items()])
 
     async def _transact(
         self,
         stored: Sequence[StoredBody],
-        tickets: dict[bytes, PackTicket],
+        ticket: PackTicket | None,
         function: Callable[[Transaction], Awaitable[T]],
     ) -> T:
-        rows = {body.id: _body_row(body, tickets.get(body.id)) for body in stored}
+        rows = {body.id: _body_row(body, ticket) for body in stored}
         result: list[T] = []
 
         async def run(txn: Transaction) -> T:
             await self.epochs.guard(txn)
-            for ticket in tickets.values():
-                if await txn.get(PACK + ticket.pack) is None:
-                    raise _PackNotBorn
+            if ticket is not None and await txn.get(PACK + ticket.pack) is None:
+                raise _PackNotBorn
             for body in stored:
                 txn.put(BODY + body.id, BODY_ROW.encode(rows[body.id]))
                 references.create(txn, body.id)
@@ -225,13 +233,15 @@ class BodyStore:
             try:
                 outcome = await self.catalog.transact(run)
             except _PackNotBorn:
-                for ticket in tickets.values():
-                    await ticket.born
+                assert ticket is not None
+                await ticket.born
                 outcome = await self.catalog.transact(run)
         except _PackNotBorn:
             raise Unavailable("the pack of a body was given up") from None
         except EpochLost as error:
             raise Unavailable("this gateway's epoch was declared dead") from error
+        except CatalogFull as error:
+            raise StorageFull("the catalog has no space") from error
         except CommitUnknown:
             if not stored or await self._committed(stored[0].id) is False:
                 raise
@@ -254,20 +264,29 @@ class BodyStore:
         packer = self._packers.get(storage_class)
         if packer is None:
             kind = self.classes.get(storage_class)
-            packer = Packer(self.write_tools, kind, self.catalog, self.epochs, lanes=self._settings.pack_lanes)
+            packer = Packer(
+                self.write_tools,
+                kind,
+                self.catalog,
+                self.epochs,
+                lost=self._lose_slice,
+                lanes=self._settings.pack_lanes,
+            )
             self._packers[storage_class] = packer
         return packer
 
     async def discard(self, stored: Sequence[StoredBody]) -> None:
         """See `Bodies.discard`."""
-        await self._discard(stored, {})
+        await self._discard(stored, None)
 
-    async def _discard(self, stored: Sequence[StoredBody], tickets: dict[bytes, PackTicket]) -> None:
+    async def _discard(self, stored: Sequence[StoredBody], ticket: PackTicket | None) -> None:
         for body in stored:
             self._drop(body.placed)
-            ticket = tickets.get(body.id)
-            if ticket is not None:
-                self.lost_slices.append((ticket.pack, body.id, sealed_length(body.length)))
+            if ticket is not None and body.id in ticket.slices:
+                self._lose_slice(ticket.pack, body.id, ticket.slices[body.id][1])
+
+    def _lose_slice(self, pack: bytes, body_id: bytes, length: int) -> None:
+        self.lost_slices.append((pack, body_id, length))
 
     def _drop(self, placed: object) -> None:
         self.counters.bodies_discarded += 1
@@ -313,4 +332,4 @@ def _body_row(body: StoredBody, ticket: PackTicket | None) -> BodyRow:
     if isinstance(placed, Segments):
         return BodyRow(segments=tuple((segment.id, segment.row.sealed_length) for segment in placed.segments))
     assert ticket is not None
-    return BodyRow(slice=(ticket.pack, ticket.offset, len(placed.sealed)))
+    return BodyRow(slice=(ticket.pack, *ticket.slices[body.id]))

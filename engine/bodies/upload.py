@@ -123,7 +123,8 @@ class Upload:
             while self._finishing:
                 await self._collect()
         except BaseException:
-            await self._abort()
+            # To its end even if the task is cancelled again: nodes and threads must not be left hanging.
+            await asyncio.shield(asyncio.create_task(self._abort(), name="abort upload"))
             raise
         return self._length, self._done
 

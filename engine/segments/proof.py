@@ -18,6 +18,10 @@ from engine.segments.registry import Segment
 from erasure.errors import DamagedFooter, DamagedShard, FutureFormat
 from erasure.footer import Footer, check_footer, verify_shard
 
+#: A piece up to this size is read in one call, footer and all.
+_WHOLE = 256 << 10
+#: Hashing of less than this runs on the event loop.
+_INLINE_HASH = 64 << 10
 #: Combinations of unproven shards that a last attempt tries.
 _MAX_COMBINATIONS = 64
 
@@ -39,6 +43,7 @@ class VerifiedSegment:
         self._report = report  # False for those who act on the findings themselves
         self.segment = segment
         self._footers: dict[int, Footer] = {}
+        self._whole: dict[int, memoryview] = {}  # small pieces, read in one call
         self._bad: set[int] = set()  # pieces whose footer can't be had or proven
         self.findings: set[Finding] = set()
         self.moved = False
@@ -51,9 +56,16 @@ class VerifiedSegment:
         if index in self._bad or not segment.piece(index).node:
             return None
         try:
-            data = await self._tools.fetch(segment, index, shape.shards_size, shape.piece_size, report=False)
+            start = 0 if shape.piece_size <= _WHOLE else shape.shards_size
+            data = memoryview(await self._tools.fetch(segment, index, start, shape.piece_size, report=False))
+            if not start:
+                self._whole[index] = data
             footer = check_footer(
-                data, segment_id=segment.id, index=index, shape=shape, digest=segment.piece(index).digest
+                data[-shape.footer_size :],
+                segment_id=segment.id,
+                index=index,
+                shape=shape,
+                digest=segment.piece(index).digest,
             )
         except NotFound:
             self._find(index, 0, "missing")
@@ -85,7 +97,10 @@ class VerifiedSegment:
         if data is None:
             return None
         try:
-            await asyncio.get_running_loop().run_in_executor(self._tools.pool, verify_shard, footer, stripe, data)
+            if len(data) <= _INLINE_HASH:
+                verify_shard(footer, stripe, data)
+            else:
+                await asyncio.get_running_loop().run_in_executor(self._tools.pool, verify_shard, footer, stripe, data)
         except DamagedShard:
             self._tools.counters.shard_mismatches += 1
             self._find(index, stripe, "shard")
@@ -96,6 +111,8 @@ class VerifiedSegment:
         """One shard as it is on its node, or None when it can't be had."""
         shape = self.segment.shape
         start = shape.shard_offset(stripe)
+        if index in self._whole:
+            return self._whole[index][start : start + shape.shard_length(stripe)]
         try:
             end = start + shape.shard_length(stripe)
             data = await self._tools.fetch(self.segment, index, start, end, report=False)

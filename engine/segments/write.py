@@ -168,6 +168,7 @@ class SegmentWriter:
         except (BackendError, OSError, TimeoutError) as error:
             self._refusals.append(error)
             self._failed_nodes.append(piece.node.id)
+            self._trash.add(piece.node.id, piece.name.encode())  # the answer may be what got lost, not the piece
             self._counters.pieces_failed += 1
             self._placer.observe(piece.node.id, ok=False, seconds=0.0, error=error)
             self._moved.set()
