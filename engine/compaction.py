@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from catalog.interface import Reader, Transaction
 from core.crashpoints import reach
@@ -48,15 +48,31 @@ class _Pack:
     id: bytes
     storage_class: str
     size: int
+    members: int
     live: tuple[_Member, ...]
-
-    @property
-    def live_bytes(self) -> int:
-        return sum(member.length for member in self.live)
+    live_bytes: int
 
     @property
     def wasteful(self) -> bool:
         return 2 * self.live_bytes <= self.size
+
+
+@dataclass(slots=True)
+class _Group:
+    """Packs of one class that are to become one."""
+
+    packs: list[_Pack] = field(default_factory=list)
+    live_bytes: int = 0
+    members: int = 0
+
+    def add(self, pack: _Pack) -> None:
+        self.packs.append(pack)
+        self.live_bytes += pack.live_bytes
+        self.members += len(pack.live)
+
+    @property
+    def full(self) -> bool:
+        return self.live_bytes >= GROUP or self.members >= _MEMBERS
 
 
 class CompactionWorker:
@@ -69,7 +85,7 @@ class CompactionWorker:
         self._bodies = bodies
         self._state = WorkerState.IDLE
         self._cursor = b""
-        self._small: dict[str, list[_Pack]] = {}
+        self._small: dict[str, _Group] = {}
         self._force = False
         self._exact = True  # the first walk counts members one by one: a crash may have left unmarked dead ones
 
@@ -113,6 +129,7 @@ class CompactionWorker:
         """Look at the next page of packs; compact a group when there is one. False at the end of the walk."""
         rows = await self._page(self._cursor)
         busy = self._bodies.packs_in_flight()
+        empty: list[_Pack] = []
         for key, data in rows:
             self._cursor = key
             pack_id = key[len(PACK) :]
@@ -122,22 +139,23 @@ class CompactionWorker:
             if pack is None:
                 continue
             if not pack.live:
-                await self._retire(pack.id)
+                empty.append(pack)
                 continue
-            group = self._small.setdefault(pack.storage_class, [])
-            group.append(pack)
-            if sum(each.live_bytes for each in group) >= GROUP or sum(len(each.live) for each in group) >= _MEMBERS:
+            group = self._small.setdefault(pack.storage_class, _Group())
+            group.add(pack)
+            if group.full:
                 del self._small[pack.storage_class]
-                await self._compact(group)
+                await self._retire_all(empty)
+                await self._compact(group.packs)
                 return True
+        await self._retire_all(empty)
         if len(rows) == _PAGE:
             return True
         for storage_class, group in list(self._small.items()):
             del self._small[storage_class]
-            total = sum(each.live_bytes for each in group)
-            wanted = total >= SMALL or len(group) >= _PATIENCE or (self._force and len(group) > 1)
-            if wanted or any(each.wasteful for each in group):
-                await self._compact(group)
+            many = len(group.packs) >= _PATIENCE or (self._force and len(group.packs) > 1)
+            if group.live_bytes >= SMALL or many or any(pack.wasteful for pack in group.packs):
+                await self._compact(group.packs)
         return False
 
     async def _page(self, after: bytes) -> list[tuple[bytes, bytes]]:
@@ -171,7 +189,9 @@ class CompactionWorker:
                     for member, body, mark in zip(chunk, bodies, alive, strict=True)
                     if mark is not None and _is_at(body, pack_id, member)
                 ]
-            pack = _Pack(pack_id, SEGMENT_ROW.decode(data).storage_class, size, tuple(live))
+            storage_class = SEGMENT_ROW.decode(data).storage_class
+            live_bytes = sum(member.length for member in live)
+            pack = _Pack(pack_id, storage_class, size, len(members), tuple(live), live_bytes)
             return pack if size < SMALL or pack.wasteful else None
 
         return await self._bodies.catalog.read(look, long=len(members) > 2000)
@@ -211,8 +231,7 @@ class CompactionWorker:
         for start in range(0, len(targets), _CHUNK):
             await self._move(segment.id, targets[start : start + _CHUNK])
         reach("compaction-moved")
-        for pack in group:
-            await self._retire(pack.id)
+        await self._retire_all(group)
         reach("compaction-retired")
 
     async def _read(self, pack: _Pack) -> list[tuple[_Member, memoryview]]:
@@ -267,30 +286,47 @@ class CompactionWorker:
             self._bodies.locations.forget(body_id)
         self._bodies.counters.bodies_moved += len(moved)
 
-    async def _retire(self, pack_id: bytes) -> None:
-        """Queue a pack's segment for collection, unless something alive still points into it."""
+    async def _retire_all(self, packs: Sequence[_Pack]) -> None:
+        """Retire packs, several in a transaction as long as their members are few."""
+        batch: list[bytes] = []
+        members = 0
+        for pack in packs:
+            batch.append(pack.id)
+            members += pack.members
+            if members >= _CHUNK:
+                await self._retire(batch)
+                batch, members = [], 0
+        if batch:
+            await self._retire(batch)
 
-        async def retire(txn: Transaction) -> bool:
+    async def _retire(self, pack_ids: Sequence[bytes]) -> None:
+        """Queue packs' segments for collection, except those that something alive still points into."""
+
+        async def retire(txn: Transaction) -> int:
             await self._bodies.epochs.guard(txn)
-            data = await txn.get(PACK + pack_id)
-            if data is None:
-                return False
-            members = [_Member(*member) for member in PACK_ROW.decode(data).members()]
-            for start in range(0, len(members), _CHUNK):
-                chunk = members[start : start + _CHUNK]
-                bodies = await txn.get_many([BODY + member.body_id for member in chunk])
-                alive = await txn.get_many([ALIVE + member.body_id for member in chunk])
-                for member, body, mark in zip(chunk, bodies, alive, strict=True):
-                    if mark is not None and _is_at(body, pack_id, member):
-                        return False
-            txn.delete(PACK + pack_id)
-            prefix = PACK_DEAD + pack_id
-            for key, _ in await txn.scan(prefix, prefix_end(prefix), limit=len(members) + 1, keys_only=True):
-                txn.delete(key)
-            txn.put(QUEUE_SEGMENT + pack_id, b"")
-            return True
+            return sum([await _retire_one(txn, pack_id) for pack_id in pack_ids])
 
         self._bodies.counters.compactions += await self._bodies.catalog.transact(retire)
+
+
+async def _retire_one(txn: Transaction, pack_id: bytes) -> bool:
+    data = await txn.get(PACK + pack_id)
+    if data is None:
+        return False
+    members = [_Member(*member) for member in PACK_ROW.decode(data).members()]
+    for start in range(0, len(members), _CHUNK):
+        chunk = members[start : start + _CHUNK]
+        bodies = await txn.get_many([BODY + member.body_id for member in chunk])
+        alive = await txn.get_many([ALIVE + member.body_id for member in chunk])
+        for member, body, mark in zip(chunk, bodies, alive, strict=True):
+            if mark is not None and _is_at(body, pack_id, member):
+                return False
+    txn.delete(PACK + pack_id)
+    prefix = PACK_DEAD + pack_id
+    for key, _ in await txn.scan(prefix, prefix_end(prefix), limit=len(members) + 1, keys_only=True):
+        txn.delete(key)
+    txn.put(QUEUE_SEGMENT + pack_id, b"")
+    return True
 
 
 def _is_at(body: bytes | None, pack_id: bytes, member: _Member) -> bool:
