@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.signing import Endpoint, RequestSigner
@@ -44,6 +45,10 @@ class RawClient:
         if not 200 <= status < 300:
             raise RequestFailed(f"{method} {path}: {status} {content[:300]!r}")
         return Answer(status, headers, content)
+
+    def put(self, path: str, body: bytes) -> None:
+        """One small PUT. Raises RequestFailed."""
+        self.request("PUT", path, body=body)
 
     def upload(self, path: str, block: memoryview, repeat: int) -> float:
         """PUT `block` × `repeat` as one object; seconds from the first byte sent to the answer's last byte."""
@@ -111,3 +116,17 @@ class RawClient:
             if not size:
                 return
             yield chunk
+
+
+def put_all(endpoint: Endpoint, paths: Sequence[str], body: bytes, *, connections: int = 16) -> None:
+    """PUT `body` to every path once, over several connections. Raises RequestFailed."""
+
+    def work(number: int) -> None:
+        client = RawClient(endpoint)
+        for path in paths[number::connections]:
+            client.put(path, body)
+        client.close()
+
+    with concurrent.futures.ThreadPoolExecutor(connections) as pool:
+        for done in [pool.submit(work, number) for number in range(connections)]:
+            done.result()

@@ -74,12 +74,12 @@ class Bench:
     def small(self) -> None:
         self.both("PUT 10 KiB, c=16", "1/s", measures.put_small, scratch=True)
         for server in (self.atoll, self.peer):
-            measures.fill_small(server.endpoint, self.folder / "load")
+            measures.fill_small(server.endpoint)
         self.both("GET 10 KiB, c=16", "1/s", measures.get_small, scratch=True)
 
     def listing(self) -> None:
         for server in (self.atoll, self.peer):
-            measures.fill_for_listing(server.endpoint, self.folder / "load")
+            measures.fill_for_listing(server.endpoint)
         self.both("LIST 100,000 keys", "keys/s", measures.list_all)
 
     def memory(self) -> None:

@@ -9,9 +9,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from bench import measures, wrk
+from bench import measures
+from bench.client import put_all
 from bench.servers import Atoll
-from bench.signing import RequestSigner
 
 COUNT = 10_000
 
@@ -27,14 +27,8 @@ def measure(folder: Path, connections: int) -> float:
     try:
         measures.make_bucket(server.endpoint)
         empty = allocated(server.server.data)
-        signer = RequestSigner(server.endpoint)
-        heads = [
-            signer.head("PUT", f"{measures.BUCKET}/{number:05d}", length=len(measures.SMALL)) for number in range(COUNT)
-        ]
-        wrk.run(
-            server.endpoint, folder / "load", heads,
-            body=measures.SMALL, connections=connections, seconds=240, limit=COUNT,
-        )  # fmt: skip
+        paths = [f"{measures.BUCKET}/{number:05d}" for number in range(COUNT)]
+        put_all(server.endpoint, paths, measures.SMALL, connections=connections)
         for worker in ("compaction", "collection"):
             done = server.server.command("worker", "run", worker, timeout=300)
             if done.returncode:

@@ -12,8 +12,8 @@ from pathlib import Path
 from bench.signing import Endpoint
 
 SCRIPT = """
--- wrk asks for one request that it never sends, and a stop drops what is under way: hence -1 and the surplus.
-local heads, body, limit, at = {}, "", %(limit)d, -1
+-- wrk asks for one request that it never sends: hence -1.
+local heads, body, at = {}, "", -1
 function init(args)
   local file = assert(io.open("%(heads)s", "rb"))
   for size in function() return file:read(8) end do heads[#heads + 1] = file:read(tonumber(size)) end
@@ -25,7 +25,6 @@ function init(args)
   end
 end
 function request()
-  if limit > 0 and at >= limit + %(surplus)d then wrk.thread:stop() end
   at = at + 1
   return heads[(at - 1) %% #heads + 1] .. body
 end
@@ -60,9 +59,8 @@ def run(
     body: bytes = b"",
     connections: int = 16,
     seconds: int = 8,
-    limit: int = 0,
 ) -> Load:
-    """Send `heads` (each with `body` behind it) round and round for `seconds`, or until `limit` of them were answered.
+    """Send `heads` (each with `body` behind it) round and round for `seconds`.
 
     Raises LoadFailed if any answer was not 2xx or any connection broke.
     """
@@ -75,8 +73,6 @@ def run(
     script.write_text(
         SCRIPT
         % {
-            "limit": limit,
-            "surplus": 2 * connections,
             "heads": folder / "heads",
             "body": folder / "body" if body else "",
         }
