@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from catalog.interface import Reader
 from engine.bodies.store import BodyStore
@@ -11,9 +11,12 @@ from engine.errors import Damaged, StorageFull, Unavailable
 from engine.layout_data import ID, SEGMENT, prefix_end
 from engine.rebuild import rebuild_segment
 from engine.segments.proof import Finding, VerifiedSegment
+from engine.segments.registry import Segment
 from engine.suspicion import record_findings
 
 _PAGE = 256
+#: How often a segment is proven that others change meanwhile.
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +78,45 @@ async def scrub(
 async def check_segment(
     bodies: BodyStore, segment_id: bytes, *, repair: bool = False, now_us: int = 0
 ) -> SegmentCheck | None:
-    """Prove every shard of one segment; None if it is gone."""
-    segment = await bodies.registry.get(segment_id, fresh=True)
-    if segment is None:
-        return None
+    """Prove every shard of one segment; None if it is gone.
+
+    What is found wrong counts only if the placement is still the one that was read: where a repair, a recode or
+    another check was faster, the segment is proven again as it is now.
+    """
+    check: SegmentCheck | None = None
+    for _ in range(_ATTEMPTS):
+        segment = await bodies.registry.get(segment_id, fresh=True)
+        if segment is None:
+            return None
+        check = await _prove(bodies, segment)
+        if not check.findings and not (repair and check.unwritten):
+            return check
+        await record_findings(bodies, segment_id, segment.row.generation, check.findings, now_us)
+        if repair:
+            check = await _repair(bodies, check)
+        if check.repaired or not await _changed(bodies, segment):
+            return check
+    return check
+
+
+async def _changed(bodies: BodyStore, segment: Segment) -> bool:
+    now = await bodies.registry.get(segment.id, fresh=True)
+    return now is None or now.row.generation != segment.row.generation
+
+
+async def _repair(bodies: BodyStore, check: SegmentCheck) -> SegmentCheck:
+    try:
+        result = await rebuild_segment(bodies, check.segment_id, also=sorted({each.index for each in check.findings}))
+    except (Unavailable, Damaged, StorageFull) as error:
+        return replace(check, problem=str(error))
+    return replace(check, repaired=len(result.rebuilt))
+
+
+async def _prove(bodies: BodyStore, segment: Segment) -> SegmentCheck:
     shape, n = segment.shape, segment.scheme.n
     verified = VerifiedSegment(bodies.read_tools, segment, report=False)
     unwritten = tuple(index for index in range(n) if not segment.piece(index).node)
     unreachable: list[int] = []
-    worst = n
     sound = [0] * shape.stripes
     whole = 0
     for index in range(n):
@@ -100,24 +133,13 @@ async def check_segment(
         whole += good == shape.stripes
         if good < shape.stripes and len(verified.findings) == before:
             unreachable.append(index)
-    worst = min(sound)
     findings = tuple(sorted(verified.findings, key=lambda finding: (finding.index, finding.stripe)))
-    await record_findings(bodies, segment_id, segment.row.generation, findings, now_us)
-    repaired, problem = 0, ""
-    if repair and (findings or unwritten):
-        try:
-            result = await rebuild_segment(bodies, segment_id, also=sorted({each.index for each in findings}))
-            repaired = len(result.rebuilt)
-        except (Unavailable, Damaged, StorageFull) as error:
-            problem = str(error)
     return SegmentCheck(
-        segment_id,
+        segment.id,
         segment.row.sealed_length,
         whole,
         findings,
         unwritten,
         tuple(unreachable),
-        repaired,
-        worst < segment.scheme.k,
-        problem,
+        lost=min(sound) < segment.scheme.k,
     )
