@@ -31,6 +31,14 @@ def test_kills_at_the_nth_time(value: str, printed: int) -> None:
     assert done.returncode == (-signal.SIGKILL if printed < 5 else 0)
 
 
+def test_counts_only_while_its_file_exists(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    assert len(run(f"here:2@{gate}").stdout.split()) == 5
+    gate.touch()
+    done = run(f"here:2@{gate}")
+    assert (len(done.stdout.split()), done.returncode) == (1, -signal.SIGKILL)
+
+
 def test_malformed_value_is_refused() -> None:
     done = run("here:soon")
     assert done.returncode == 1
