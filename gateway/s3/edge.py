@@ -18,6 +18,7 @@ from aiohttp import web
 
 from core.buffers import Buffer
 from core.clock import Clock
+from core.crashpoints import reach
 from core.http.limits import KeyLimiter
 from core.http.proxies import TrustedProxies
 from core.logs import access, request_id
@@ -53,6 +54,7 @@ _DRAIN = 256 << 10
 # Documents above this size are parsed in a thread.
 _INLINE_DOCUMENT = 64 << 10
 _XML = "application/xml"
+_READS = frozenset({"GET", "HEAD"})  # requests that commit nothing
 
 
 class _Compiled:
@@ -267,6 +269,8 @@ class S3Edge:
         elif length is None:
             length = int(announced) if announced is not None else 0
         call.status = status
+        if call.http.method not in _READS:
+            reach("before-reply")
         if isinstance(body, AsyncIterator):
             await self._stream(call, status, headers, body, length, head_only)
             return
