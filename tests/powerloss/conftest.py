@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.powerloss.lossyfs.disk import LossyDisk
+from tests.faults.lossy.folder import LossyFolder
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +18,7 @@ def rounds() -> int:
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[LossyDisk]:
-    with LossyDisk(tmp_path / "disk") as mounted:
-        yield mounted
+def disk(tmp_path: Path) -> Iterator[LossyFolder]:
+    with LossyFolder(tmp_path / "disk") as made:
+        made.mount()
+        yield made

@@ -140,8 +140,8 @@ class Protocol:
 
     def _mknod(self, node: int, body: bytes) -> bytes:
         (mode,) = struct.unpack_from("<I", body)
-        if not stat.S_ISREG(mode):
-            raise OSError(errno.EPERM, "only files")
+        if not (stat.S_ISREG(mode) or stat.S_ISSOCK(mode)):
+            raise OSError(errno.EPERM, "only files and sockets")
         return self._entry(self._tree.make(node, _cstring(body[16:]), mode))
 
     def _mkdir(self, node: int, body: bytes) -> bytes:
