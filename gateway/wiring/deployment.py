@@ -124,8 +124,8 @@ async def _open_keyring(catalog: Catalog, key_file: RootKeyFile, wrapper: LocalK
             raise StartRefused(f"{key_file.path} is not the root key of this deployment: {error}") from error
         # A rotation changed the catalog over and was cut short before the files followed.
         keyring = await Keyring.open(catalog, following)
+        await keyring.finish_rotation()  # before the file tells that all is done: this too may be cut short
         key_file.advance(wrapper)
-        await keyring.finish_rotation()
         return keyring
 
 

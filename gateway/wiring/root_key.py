@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from core.crashpoints import reach
 from core.errors import StartRefused
 from engine.keyring import ROOT_LENGTH, LocalKeyWrapper
 from gateway.wiring.secret_files import create_private_folder, read_secret, sync_folder, write_secret
@@ -70,6 +71,8 @@ class RootKeyFile:
         kept = self.path.with_name(f"{self.path.name}.{old.key_id}")
         if not kept.exists():
             os.link(self.path, kept)
+            sync_folder(self.path.parent)
+        reach("rotation-kept")
         self._next.replace(self.path)
         sync_folder(self.path.parent)
 

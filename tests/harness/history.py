@@ -14,7 +14,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
 from tests.harness.linearizability import NEVER, Applied, Operation, State, check
 from tests.harness.live_server import LiveServer
@@ -51,6 +51,10 @@ class History:
                 self.unknown += 1
             else:
                 self.acknowledged += 1
+
+    def recorded(self) -> int:
+        """Operations whose outcome is known or may be."""
+        return self.acknowledged + self.unknown
 
     def violations(self) -> list[str]:
         """Every key whose answers no order explains."""
@@ -100,8 +104,10 @@ class LoadGenerator:
             threading.Thread(target=self._work, args=(self._random.getrandbits(60),), daemon=True)
             for _ in range(threads)
         ]
+        self._client = server.client()  # shared: boto3 clients are safe among threads, and cost 0.1 s each
         self.bucket = "crash"
         self.unexpected: list[str] = []
+        self.cut_off = 0  # requests that were under way when the server died
 
     def start(self) -> None:
         for thread in self._threads:
@@ -114,18 +120,20 @@ class LoadGenerator:
 
     def _work(self, seed: int) -> None:
         seeded = random.Random(seed)
-        client = self._server.client()
+        client = self._client
         while not self._stop.is_set():
             key = seeded.choice(self._keys)
             number = seeded.getrandbits(48)
             body = content(number, seeded.choice(SIZES))
             action = seeded.choices(
-                (self._put, self._create, self._update, self._multipart, self._copy, self._delete, self._get),
-                weights=(6, 3, 3, 2, 2, 3, 6),
+                (self._put, self._create, self._update, self._multipart, self._copy, self._delete, self._remove, self._get),
+                weights=(6, 3, 3, 2, 2, 3, 2, 6),
             )[0]
             try:
                 action(client, key, body, seeded)
-            except _Gone:
+            except _Gone as gone:
+                with self._history.lock:
+                    self.cut_off += not isinstance(gone.__cause__, EndpointConnectionError)
                 return
             except ClientError as error:
                 self.unexpected.append(f"{action.__name__} {key}: {error}")
@@ -147,9 +155,9 @@ class LoadGenerator:
         self._history.add(key, Operation(name, start, step, time.monotonic()))
         return answer
 
-    def _put(self, client: Any, key: str, body: bytes, _: random.Random) -> None:
+    def _put(self, client: Any, key: str, body: bytes, _: random.Random) -> Any:
         value = tag(body)
-        self._run(
+        return self._run(
             key, f"put {value}", _sets(value), lambda: client.put_object(Bucket=self.bucket, Key=key, Body=body)
         )  # fmt: skip
 
@@ -208,7 +216,8 @@ class LoadGenerator:
         """Copy from a private key of this thread, so that the value copied is known."""
         source = f"source/{seeded.getrandbits(60)}"
         value = tag(body)
-        self._put(client, source, body, seeded)
+        if self._put(client, source, body, seeded) is None:
+            return
         self._run(
             key, f"copy {value}", _sets(value),
             lambda: client.copy_object(
@@ -219,6 +228,25 @@ class LoadGenerator:
 
     def _delete(self, client: Any, key: str, _: bytes, __: random.Random) -> None:
         self._run(key, "delete", _sets(ABSENT), lambda: client.delete_object(Bucket=self.bucket, Key=key))
+
+    def _remove(self, client: Any, key: str, _: bytes, seeded: random.Random) -> None:
+        """Delete what was just seen, and nothing else."""
+        current = self._get(client, key, b"", seeded)
+        if current is None:
+            return
+        etag, seen = current
+        start = time.monotonic()
+        try:
+            self._run(
+                key, f"delete of {seen}", _replaces(seen, ABSENT),
+                lambda: client.delete_object(Bucket=self.bucket, Key=key, IfMatch=etag),
+            )  # fmt: skip
+        except ClientError as error:
+            self._expect(error, "PreconditionFailed", "NoSuchKey", "ConditionalRequestConflict")
+            if error.response["Error"]["Code"] != "ConditionalRequestConflict":
+                self._history.add(
+                    key, Operation(f"delete of {seen} refused", start, _refused_unless(seen), time.monotonic())
+                )  # fmt: skip
 
     def _get(self, client: Any, key: str, _: bytes, __: random.Random) -> tuple[str, str] | None:
         return read(client, self.bucket, key, self._history)
@@ -251,15 +279,22 @@ def read(client: Any, bucket: str, key: str, history: History) -> tuple[str, str
 
 
 def settle(server: LiveServer, bucket: str, history: History) -> History:
-    """Read every key once more, so that the history ends with what is really there; the history that goes on from it.
+    """Read and list every key once more, so that the history ends with what is really there; the history that goes on
+    from it.
 
-    Raises AssertionError if no order of the operations explains the answers.
+    Raises AssertionError if no order of the operations explains the answers, or the listing differs from them.
     """
     client = server.client()
     present: dict[str, State] = {}
+    etags: dict[str, str] = {}
     for key in sorted({*history.operations, *history.initial}):
         seen = read(client, bucket, key, history)
         present[key] = seen[1] if seen else ABSENT
+        if seen:
+            etags[key] = seen[0]
     violations = history.violations()
     assert not violations, "\n".join(violations)
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    listed = {entry["Key"]: entry["ETag"] for page in pages for entry in page.get("Contents", [])}
+    assert listed == etags, "the listing is not what is there"
     return History(present, acknowledged=history.acknowledged, unknown=history.unknown)

@@ -7,9 +7,8 @@ Meant for after a forced compaction and a collection that ran to their ends.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping
 
-from backends.interface import Backend
 from catalog.interface import Catalog, Reader
 from catalog.keys import prefix_end
 from engine import layout, layout_data
@@ -28,8 +27,8 @@ from engine.records_data import BODY_ROW, SEGMENT_ROW
 Rows = dict[bytes, bytes]
 
 
-async def audit(catalog: Catalog, backends: Sequence[Backend]) -> None:
-    """Raises AssertionError naming what dangles or leaks."""
+async def audit(catalog: Catalog, held: Mapping[bytes, set[bytes]]) -> None:
+    """`held`: the locators of the pieces on each node, by its id. Raises AssertionError naming what dangles or leaks."""
     kinds = {name: await _rows(catalog, prefix) for name, prefix in _KINDS.items()}
     expected = _references(kinds)
     found = _stored_references(kinds)
@@ -40,7 +39,7 @@ async def audit(catalog: Catalog, backends: Sequence[Backend]) -> None:
         assert body in kinds["body"], f"dangling: a version refers to body {body.hex()}, which has no row"
     for body in kinds["body"]:
         assert body in bodies, f"leaked: nothing refers to body {body.hex()}"
-    await _audit_bytes(kinds, backends)
+    _audit_bytes(kinds, held)
     for queue in ("queue_body", "queue_segment", "queue_piece"):
         assert not kinds[queue], f"{queue} is not empty"
 
@@ -124,7 +123,7 @@ def _difference(found: dict[bytes, set[bytes]], expected: dict[bytes, set[bytes]
     return "; ".join(lines)
 
 
-async def _audit_bytes(kinds: dict[str, Rows], backends: Sequence[Backend]) -> None:
+def _audit_bytes(kinds: dict[str, Rows], held: Mapping[bytes, set[bytes]]) -> None:
     segments: set[bytes] = set()
     for body, raw in kinds["body"].items():
         row = BODY_ROW.decode(raw)
@@ -136,12 +135,11 @@ async def _audit_bytes(kinds: dict[str, Rows], backends: Sequence[Backend]) -> N
             assert row.slice[0] in kinds["pack"], f"dangling: body {body.hex()} lies in a retired pack"
     for segment in kinds["segment"]:
         assert segment in segments, f"leaked: no body uses segment {segment.hex()}"
-    wanted: dict[int, set[bytes]] = defaultdict(set)
+    wanted: dict[bytes, set[bytes]] = defaultdict(set)
     for raw in kinds["segment"].values():
         for piece in SEGMENT_ROW.decode(raw).pieces:
             if piece.node:
-                wanted[piece.node[0]].add(piece.locator)
-    for number, backend in enumerate(backends, 1):
-        there = {entry.name.encode() async for entry in backend.list()}
-        assert not wanted[number] - there, f"dangling: node {number} lacks {wanted[number] - there}"
-        assert not there - wanted[number], f"leaked: node {number} holds {there - wanted[number]}"
+                wanted[piece.node].add(piece.locator)
+    for node, there in held.items():
+        assert not wanted[node] - there, f"dangling: node {node.hex()} lacks {wanted[node] - there}"
+        assert not there - wanted[node], f"leaked: node {node.hex()} holds {there - wanted[node]}"

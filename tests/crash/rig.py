@@ -1,0 +1,157 @@
+"""A server that is killed under load and started again, and what must hold each time it came back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from catalog.interface import Catalog
+from catalog.lmdb_engine.catalog import LmdbCatalog
+from core.clock import SystemClock
+from engine.keyring import LocalKeyWrapper
+from gateway.admin.client import AdminClient, NotRunning
+from gateway.wiring.deployment import load
+from tests.harness.history import History, LoadGenerator, settle
+from tests.harness.live_server import LiveServer
+from tests.races.audit import audit
+
+BUCKET = "crash"
+NODES = 6
+#: Operations that a load has answered before it counts as under way.
+WARM = 30
+_PIECE = re.compile(r"[0-9a-f]{16}-[0-9a-f]{32}")
+#: A walk of each worker that the next ones feed on, until nothing is left to do.
+TIDY = ("reclaim", "collection", "compaction", "reclaim", "collection")
+
+
+class Rig:
+    """One server over one folder, its history, and a gate that arms the crash point of the running process."""
+
+    def __init__(self, folder: Path, seed: str) -> None:
+        self.server = LiveServer(folder)
+        self.history = History()
+        self.seeded = random.Random(seed)
+        self.crashes = self.cut_off = 0
+        self._gate = folder / "armed"
+        self._admin = AdminClient(self.server.data)
+
+    def prepare(self) -> Rig:
+        """The first start, an orderly one."""
+        self.server.start()
+        self.server.client().create_bucket(Bucket=BUCKET)
+        self.server.stop()
+        return self
+
+    def start(self, point: str = "", nth: int = 1) -> None:
+        """Start with a crash point that stays shut until `crash`, and check what the last crash left."""
+        self._gate.unlink(missing_ok=True)
+        self.server.start(env={"ATOLL_CRASH_POINT": f"{point}:{nth}@{self._gate}"} if point else {})
+        self.check()
+
+    def check(self) -> None:
+        """Every answer fits what is there; the root key's file is the one in force."""
+        self.history = settle(self.server, BUCKET, self.history)
+        in_force = self.admin("GET", "/status")["root_key"]
+        assert in_force == LocalKeyWrapper.from_file(self.server.folder / "root.key").key_id
+
+    def admin(self, method: str, path: str) -> Any:
+        """Ask over the admin socket."""
+        return self._admin.call(method, path)
+
+    def rotate(self) -> None:
+        """Put a new root key in force."""
+        for _ in self._admin.stream("POST", "/keys/rotate"):
+            pass
+
+    @contextlib.contextmanager
+    def load(self, threads: int = 6) -> Iterator[LoadGenerator]:
+        """Mixed load that is under way when the block begins and ended when it ends."""
+        before = self.history.recorded()
+        load = LoadGenerator(self.server, self.history, seed=self.seeded.getrandbits(60), threads=threads)
+        load.start()
+        deadline = time.monotonic() + 30
+        while self.history.recorded() < before + WARM:
+            assert time.monotonic() < deadline, "no load"
+            time.sleep(0.01)
+        try:
+            yield load
+        finally:
+            load.stop()
+        assert not load.unexpected, load.unexpected[:5]
+        self.cut_off += load.cut_off
+
+    def crash(self, point: str, provoke: Callable[[], None] | None) -> None:
+        """Open the gate under load and wait until the process has killed itself."""
+        with self.load() as load:
+            self._gate.touch()
+            deadline = time.monotonic() + 60
+            while self.server.running():
+                assert time.monotonic() < deadline, f"{point} was not reached"
+                if provoke is None:
+                    time.sleep(0.01)
+                else:
+                    with contextlib.suppress(NotRunning):
+                        provoke()
+            assert self.server.wait() == -9, "".join(self.server.output[-20:])
+        assert load.cut_off, f"{point}: no request was under way"
+        self.crashes += 1
+
+    def finish(self) -> None:
+        """What is stored is what is live, exactly: first with objects, then without."""
+        self._tidy()
+        self.server.stop()
+        self._audit()
+        self.server.start()
+        self.check()
+        self._empty()
+        self._tidy()
+        self.server.stop()
+        self._audit()
+        held = _held(self.server)
+        assert not any(held), f"{sum(map(len, held))} pieces are left of nothing"
+
+    def _tidy(self) -> None:
+        """Force compaction and collection to their ends, also of the pieces of those that were killed."""
+        for worker in TIDY:
+            self.admin("POST", f"/workers/{worker}/run")
+
+    def _empty(self) -> None:
+        client = self.server.client()
+        for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=BUCKET):
+            for upload in page.get("Uploads", []):
+                client.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
+            keys = [{"Key": entry["Key"]} for entry in page.get("Contents", [])]
+            if keys:
+                client.delete_objects(Bucket=BUCKET, Delete={"Objects": keys})
+
+    def _audit(self) -> None:
+        asyncio.run(_audit(self.server))
+
+
+async def _audit(server: LiveServer) -> None:
+    catalog: Catalog = await LmdbCatalog.open(server.data / "catalog", clock=SystemClock())
+    try:
+        row = await load(catalog)
+        assert row is not None
+        await audit(catalog, dict(zip(row.node_ids, _held(server), strict=True)))
+    finally:
+        await catalog.close()
+
+
+def _held(server: LiveServer) -> list[set[bytes]]:
+    """The pieces on each node. Raises AssertionError for a file that is neither piece nor marker."""
+    held = []
+    for number in range(1, NODES + 1):
+        folder = server.nodes / str(number)
+        names = {path.name for path in folder.rglob("*") if path.is_file() and path.name != "node.marker"}
+        strange = {name for name in names if not _PIECE.fullmatch(name)}
+        assert not strange, f"left on node {number}: {strange}"
+        held.append({name.encode() for name in names})
+    return held
