@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from core.buffers import Buffer
 
@@ -54,6 +54,16 @@ class Capacity:
 class Entry:
     name: str
     size: int
+
+
+@runtime_checkable
+class InstantReads(Protocol):
+    """What a backend may offer besides: reads that need no waiting, for what is in memory already."""
+
+    def get_now(self, locator: bytes, offset: int, length: int) -> Buffer | None:
+        """Exactly `length` bytes from `offset` if they can be had without waiting and without trouble, else None; then
+        `get` tells. Never blocks, never raises."""
+        ...
 
 
 class Backend(Protocol):

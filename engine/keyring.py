@@ -35,6 +35,7 @@ _CHECK = b"atoll/root-check"
 _CHECK_CONTEXT = b"atoll/root-check/1"
 _NONCE_LENGTH = 12
 _VERSION_LENGTH = 4
+_OPENED = 16_384  # content keys kept open
 _BATCH = 500
 
 
@@ -115,6 +116,8 @@ class Keyring:
         self._wrapper = wrapper
         self._next: KeyWrapper | None = None
         self._keys: dict[tuple[bytes, int], bytes] = {}
+        # Unwrapping costs more than reading a small object: what was opened lately is kept, by all that it is bound to.
+        self._opened: dict[tuple[bytes, bytes, int, bytes], bytes] = {}
         self._current: dict[bytes, int] = {}
 
     @classmethod
@@ -249,13 +252,21 @@ class Keyring:
 
     def unwrap_now(self, bucket_id: bytes, manifest_id: bytes, length: int, wrapped: bytes) -> bytes:
         """The same for a warm bucket. Raises KeyError for a cold one, KeyUnavailable."""
+        opened = (bucket_id, manifest_id, length, wrapped)
+        content_key = self._opened.get(opened)
+        if content_key is not None:
+            return content_key
         key = self._keys[bucket_id, int.from_bytes(wrapped[:_VERSION_LENGTH], "big")]
         try:
-            return keys.unwrap_content_key(
+            content_key = keys.unwrap_content_key(
                 key, wrapped[_VERSION_LENGTH:], bucket_id=bucket_id, manifest_id=manifest_id, plain_length=length
             )
         except WrongKey as error:
             raise KeyUnavailable(str(error)) from None
+        if len(self._opened) >= _OPENED:
+            del self._opened[next(iter(self._opened))]
+        self._opened[opened] = content_key
+        return content_key
 
     # Rotation
 

@@ -153,17 +153,38 @@ class DiskBackend:
             file.checked = now
         length = max(0, min(length, file.size - offset))
         buffer = bytearray(length)
-        held = 0
-        if self._nowait and length <= _INLINE:
-            try:
-                held = os.preadv(file.descriptor, [buffer], offset, os.RWF_NOWAIT)
-            except BlockingIOError:
-                pass
-            except OSError:
-                self._nowait = False  # a file system that doesn't know the flag; a real error comes again below
-            if held == length:
-                return buffer
+        held = self._read_cached(file, buffer, offset)
+        if held == length:
+            return buffer
         return await self._run(_read, place, file, buffer, offset, held)
+
+    def get_now(self, locator: bytes, offset: int, length: int) -> Buffer | None:
+        """See `InstantReads.get_now`: what the page cache holds of a piece that is open."""
+        file = self._files.get(locator)
+        now = time.monotonic()
+        place = self._place
+        if file is None or place is None or now - self._checked >= _CHECK_SECONDS:
+            return None
+        if length > _INLINE or offset < 0 or offset + length > file.size:
+            return None
+        if now - file.checked >= _RECHECK_SECONDS:
+            if not _leads_to(place, locator, file):
+                return None
+            file.checked = now
+        buffer = bytearray(length)
+        return buffer if self._read_cached(file, buffer, offset) == length else None
+
+    def _read_cached(self, file: PieceFile, buffer: bytearray, offset: int) -> int:
+        """Fill the front of `buffer` with what can be read without waiting; how many bytes that is."""
+        if not self._nowait or len(buffer) > _INLINE:
+            return 0
+        try:
+            return os.preadv(file.descriptor, [buffer], offset, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self._nowait = False  # a file system that doesn't know the flag; a real error comes again in a thread
+            return 0
 
     async def delete(self, locator: bytes) -> None:
         name = self._name(locator)

@@ -304,6 +304,9 @@ class BodyStore:
         """See `Bodies.fetch`."""
         if length > MAX_FETCH:
             raise ValueError(f"fetch of {length} bytes")
+        found = self._download.fetch_now(ref.id, ref.length, body_key, offset, length)
+        if found is not None:
+            return found
         return await self._download.fetch(ref.id, ref.length, body_key, offset, length)
 
     # -- life and death

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -111,6 +111,16 @@ class ReadTools:
             raise Truncated("a piece ends early")
         return data
 
+    def fetch_now(self, segment: Segment, index: int, start: int, end: int) -> Buffer | None:
+        """Bytes [start, end) of one piece where its node has them in memory, else None."""
+        piece = segment.row.pieces[index]
+        node = self.placer.node(piece.node) if piece.node else None
+        # Not isinstance(_, InstantReads): of a protocol that costs more than the read.
+        get_now: Callable[[bytes, int, int], Buffer | None] | None = getattr(node and node.backend, "get_now", None)
+        data = get_now(piece.locator, start, end - start) if get_now is not None else None
+        self.counters.shard_reads += data is not None
+        return data
+
     def report(self, segment: Segment, index: int, stripes: Iterable[int]) -> None:
         for stripe in stripes:
             self.reports.add(Report(segment.id, index, stripe, segment.row.generation))
@@ -153,6 +163,20 @@ class SegmentReader:
             place = span.piece_offset - ranges[span.index][0]
             data = found[span.index]
             parts.append(data if len(data) == span.length else memoryview(data)[place : place + span.length])
+        return parts
+
+    def sealed_now(self, segment: Segment, offset: int, length: int) -> list[Buffer] | None:
+        """As `sealed`, for bytes that the nodes have in memory; None where they are to be waited for, or are not to be
+        trusted at first."""
+        tools = self._tools
+        parts: list[Buffer] = []
+        for span in segment.shape.spans(offset, length):
+            if not tools.usable(segment, span.index, range(span.stripe, span.stripe + 1)):
+                return None
+            data = tools.fetch_now(segment, span.index, span.piece_offset, span.piece_offset + span.length)
+            if data is None:
+                return None
+            parts.append(data)
         return parts
 
     async def _single(self, segment: Segment, index: int, start: int, end: int) -> Buffer:

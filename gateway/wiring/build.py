@@ -52,6 +52,7 @@ from gateway.wiring.settings import Settings
 
 log = logging.getLogger("atoll.gateway")
 
+_OPEN_FILES = 1024  # descriptors kept for reads, each node: small packs are many until they are compacted
 _DISK_THREADS = 12  # two pieces of each embedded node at once
 
 
@@ -192,6 +193,7 @@ class Gateway:
                     key=self.deployment.marker_key,
                     pool=pool,
                     floor=self.settings.free_space_floor,
+                    open_files=_OPEN_FILES,
                 )
             )
             self._closing.push_async_callback(backend.close)
