@@ -17,6 +17,8 @@ PATIENCE = 3
 PROBE_INTERVAL = 2.0
 #: Seconds for which a capacity figure is believed.
 CAPACITY_AGE = 5.0
+#: A node that was full takes pieces again when this many bytes are free, or a 32nd of a small disk.
+_ROOM_AGAIN = 64 << 20
 _MIN_LATENCY = 0.02
 _FIRST_LATENCY = 0.5
 
@@ -165,6 +167,6 @@ class LocalPlacer:
             state.last_error = str(error) or type(error).__name__
             return
         state.free = capacity.free
-        state.full = state.full and capacity.free < 64 << 20
+        state.full = state.full and capacity.free < min(_ROOM_AGAIN, capacity.total // 32)
         if not state.up:
             state.up, state.failures, state.last_error = True, 0, ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from catalog.errors import CatalogFull
 from core.errors import AtollError
 from engine import errors as engine_errors
 
@@ -163,7 +164,7 @@ CODES: dict[str, tuple[int, str]] = {
 RETRY_AFTER = {"Retry-After": "5"}
 
 
-def _unavailable(error: engine_errors.EngineError) -> S3Error:
+def _unavailable(error: AtollError) -> S3Error:
     return S3Error(
         "ServiceUnavailable",
         "Not enough storage nodes answer at the moment. Please try again.",
@@ -171,16 +172,16 @@ def _unavailable(error: engine_errors.EngineError) -> S3Error:
     )
 
 
-def _storage_full(error: engine_errors.EngineError) -> S3Error:
+def _storage_full(error: AtollError) -> S3Error:
     return S3Error("ServiceUnavailable", "There is no space left to write to.", headers=RETRY_AFTER)
 
 
-def _delete_marker(error: engine_errors.EngineError) -> S3Error:
+def _delete_marker(error: AtollError) -> S3Error:
     assert isinstance(error, engine_errors.IsDeleteMarker)
     return S3Error("NoSuchKey", fields={"Key": error.info.key}, headers={"x-amz-delete-marker": "true"})
 
 
-def _part_too_small(error: engine_errors.EngineError) -> S3Error:
+def _part_too_small(error: AtollError) -> S3Error:
     assert isinstance(error, engine_errors.PartTooSmall)
     return S3Error(
         "EntityTooSmall",
@@ -193,16 +194,16 @@ def _part_too_small(error: engine_errors.EngineError) -> S3Error:
     )
 
 
-def _precondition(error: engine_errors.EngineError) -> S3Error:
+def _precondition(error: AtollError) -> S3Error:
     assert isinstance(error, engine_errors.PreconditionFailed)
     return S3Error("PreconditionFailed", fields={"Condition": error.condition})
 
 
-def _plain(code: str) -> Callable[[engine_errors.EngineError], S3Error]:
+def _plain(code: str) -> Callable[[AtollError], S3Error]:
     return lambda error: S3Error(code)
 
 
-_ENGINE: dict[type[engine_errors.EngineError], Callable[[engine_errors.EngineError], S3Error]] = {
+_ENGINE: dict[type[AtollError], Callable[[AtollError], S3Error]] = {
     engine_errors.NoSuchBucket: _plain("NoSuchBucket"),
     engine_errors.BucketExists: _plain("BucketAlreadyExists"),
     engine_errors.BucketNotEmpty: _plain("BucketNotEmpty"),
@@ -217,6 +218,7 @@ _ENGINE: dict[type[engine_errors.EngineError], Callable[[engine_errors.EngineErr
     engine_errors.ConditionalConflict: _plain("ConditionalRequestConflict"),
     engine_errors.Unavailable: _unavailable,
     engine_errors.StorageFull: _storage_full,
+    CatalogFull: _storage_full,
 }
 
 
@@ -226,6 +228,6 @@ def map_engine_error(error: BaseException) -> S3Error | None:
     for kind in type(error).__mro__:
         make = _ENGINE.get(kind)
         if make is not None:
-            assert isinstance(error, engine_errors.EngineError)
+            assert isinstance(error, AtollError)
             return make(error)
     return None
