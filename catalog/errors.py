@@ -19,6 +19,8 @@ StartRefused (core)
 
 from __future__ import annotations
 
+from typing import Final
+
 from core.errors import AtollError, StartRefused
 
 
@@ -49,6 +51,11 @@ class CatalogFull(CatalogError):
 class CatalogFailed(CatalogError):
     """The engine's file could not be written or synced. What the disk holds of it is unknown to this process, so it
     refuses every further write until it is opened anew."""
+
+
+#: After these the writes of a transaction may be there, now or when the catalog is opened anew: nothing that they name
+#: may be thrown away.
+IN_DOUBT: Final = (CommitUnknown, CatalogFailed)
 
 
 class CatalogClosed(CatalogError):

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from catalog.errors import IN_DOUBT
 from catalog.interface import Reader, Transaction
 from core.crashpoints import reach
 from core.workers import WorkerReport, WorkerState
@@ -223,6 +224,8 @@ class CompactionWorker:
 
         try:
             await self._bodies.catalog.transact(bear)
+        except IN_DOUBT:
+            raise
         except Exception:
             self._bodies.write_tools.drop(segment.row)
             raise

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from catalog.epochs import Epochs
+from catalog.errors import IN_DOUBT
 from catalog.interface import Catalog, Transaction
 from core.buffers import Buffer
 from engine.bodies.placed import WrittenSegment
@@ -112,9 +113,12 @@ class Packer:
             raise
 
     def _give_up(self, ticket: PackTicket) -> None:
+        self._lose(ticket)
+        ticket.finish()
+
+    def _lose(self, ticket: PackTicket) -> None:
         for body_id, (_, length) in ticket.slices.items():
             self._lost(ticket.pack, body_id, length)
-        ticket.finish()
 
     async def close(self) -> None:
         """Wait for packs under way."""
@@ -165,7 +169,7 @@ class Packer:
                 offset += len(sealed)
             ticket = PackTicket(segment.id, born, slices, group)
             if entry.future.done():
-                self._give_up(ticket)
+                self._lose(ticket)
             else:
                 group.pending.add(id(ticket))
                 entry.future.set_result(ticket)
@@ -180,6 +184,8 @@ class Packer:
 
         try:
             await self._catalog.transact(put)
+        except IN_DOUBT:
+            raise
         except Exception:
             self._tools.drop(segment.row)
             raise

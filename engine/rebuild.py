@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from backends.errors import BackendError
+from catalog.errors import IN_DOUBT
 from catalog.interface import Transaction
 from core.buffers import Buffer
 from engine.bodies.store import BodyStore
@@ -145,6 +146,9 @@ async def swap(bodies: BodyStore, old: Segment, new: SegmentRow) -> bool:
     }
     try:
         swapped = await bodies.catalog.transact(change)
+    except IN_DOUBT:
+        bodies.registry.forget(old.id)
+        raise
     except Exception:
         for node, locator in fresh:
             bodies.trash.add(node, locator)

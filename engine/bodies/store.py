@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from catalog.epochs import Epochs, Pin
-from catalog.errors import CatalogFull, CommitUnknown, EpochLost
+from catalog.errors import IN_DOUBT, CatalogFull, CommitUnknown, EpochLost
 from catalog.interface import Catalog, Reader, Transaction
 from core.buffers import Source
 from core.crashpoints import reach
@@ -183,7 +184,7 @@ class BodyStore:
             if stored:
                 reach("pieces-written")
             return await self._transact(stored, ticket, function)
-        except CommitUnknown:
+        except IN_DOUBT:
             raise  # the bytes may be referenced: what is not is found by the epoch in its name
         except BaseException:
             await self._discard(stored, ticket)
@@ -234,7 +235,7 @@ class BodyStore:
                 outcome = await self.catalog.transact(run)
             except _PackNotBorn:
                 assert ticket is not None
-                await ticket.born
+                await asyncio.shield(ticket.born)  # which others wait for, too
                 outcome = await self.catalog.transact(run)
         except _PackNotBorn:
             raise Unavailable("the pack of a body was given up") from None
@@ -242,8 +243,8 @@ class BodyStore:
             raise Unavailable("this gateway's epoch was declared dead") from error
         except CatalogFull as error:
             raise StorageFull("the catalog has no space") from error
-        except CommitUnknown:
-            if not stored or await self._committed(stored[0].id) is False:
+        except CommitUnknown as doubt:
+            if not stored or not await self._committed(stored[0].id, doubt):
                 raise
             outcome = result[0]
         reach("after-commit")
@@ -254,11 +255,16 @@ class BodyStore:
                     self.registry.put(Segment.of(segment.id, segment.row))
         return outcome
 
-    async def _committed(self, body_id: bytes) -> bool:
+    async def _committed(self, body_id: bytes, doubt: CommitUnknown) -> bool:
+        """Whether a body's commit went through. Raises `doubt` where that can't be told."""
+
         async def look(reader: Reader) -> bool:
             return await reader.get(BODY + body_id) is not None
 
-        return await self.catalog.read(look)
+        try:
+            return await self.catalog.read(look)
+        except BaseException as error:  # a cancellation, too: as a refusal it would cost the pieces
+            raise doubt from error
 
     def _packer(self, storage_class: str) -> Packer:
         packer = self._packers.get(storage_class)
