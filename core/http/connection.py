@@ -133,6 +133,7 @@ class Connection(RequestHandler):
         if self.received - self.body_mark < timeouts.rate * waited:
             log.info("slow body", extra={"fields": {"remote": str(self.peername)}})
             content.set_exception(BodyTimeout("the client sent its body too slowly"))
+            self._lingering_time = 0  # nobody reads the rest
             self.close()
         self.body_since, self.body_mark = now, self.received
 

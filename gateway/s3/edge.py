@@ -148,6 +148,10 @@ class S3Edge:
     async def _serve(self, call: _Call) -> None:
         http = call.http
         headers = call.headers = _lower(http)
+        if "upgrade" in headers:
+            call.keep = False  # not taken; what follows on the connection might be meant for the other protocol
+        if "transfer-encoding" in headers:
+            _require_plain_chunks(headers["transfer-encoding"])
         raw_path, raw_query = split_target(http.raw_path)
         level, bucket, key = self._addressing.resolve(headers.get("host", ""), raw_path)
         query = parse_query(raw_query) if raw_query else {}
@@ -379,6 +383,12 @@ def _with_hoisted(headers: Mapping[str, str], query: Mapping[str, str]) -> dict[
         if (lower := name.lower()).startswith("x-amz-") and lower not in SIGNING_MEMBERS
     }
     return {**hoisted, **headers} if hoisted else dict(headers)
+
+
+def _require_plain_chunks(codings: str) -> None:
+    """The server undoes `chunked` and no other transfer coding: its bytes would be stored as they travelled."""
+    if codings.strip().lower() != "chunked":
+        raise S3Error("NotImplemented", fields={"Header": "Transfer-Encoding"})
 
 
 def _preflight(headers: Mapping[str, str]) -> S3Error:
