@@ -14,13 +14,13 @@ from msgspec.structs import replace
 
 from backends.errors import BackendError
 from catalog.errors import IN_DOUBT
-from catalog.interface import Transaction
+from catalog.interface import Reader, Transaction
 from core.buffers import Buffer
 from engine.bodies.store import BodyStore
 from engine.errors import Damaged, Unavailable
-from engine.layout_data import QUEUE_PIECE, SEGMENT, SHORT, SUSPECT, prefix_end
+from engine.layout_data import QUEUE_PIECE, SEGMENT, SHORT, SUSPECT, parse_suspect_key, prefix_end
 from engine.ports import Node
-from engine.records_data import SEGMENT_ROW, PieceRow, SegmentRow
+from engine.records_data import SEGMENT_ROW, SUSPECT_ROW, PieceRow, SegmentRow
 from engine.segments.proof import VerifiedSegment
 from engine.segments.registry import Segment
 from engine.segments.write import PieceStream, SegmentWriter, choose_target, piece_name
@@ -51,6 +51,7 @@ async def rebuild_segment(bodies: BodyStore, segment_id: bytes, *, also: Sequenc
         return RebuildResult(gone=True)
     bad = {index for index, piece in enumerate(segment.row.pieces) if not piece.node}
     bad |= {index for index, _ in bodies.registry.suspicions(segment_id)} | set(also)
+    bad |= await bodies.catalog.read(lambda reader: _suspected(reader, segment_id))
     if not bad:
         await _settle_rows(bodies, segment_id)
         return RebuildResult()
@@ -126,15 +127,18 @@ async def swap(bodies: BodyStore, old: Segment, new: SegmentRow) -> bool:
     kept = {(piece.node, piece.locator) for piece in row.pieces}
     dropped = [piece for piece in old.row.pieces if piece.node and (piece.node, piece.locator) not in kept]
 
+    stays = {index for index, piece in enumerate(old.row.pieces) if piece.node and piece in row.pieces}
+    suspect: list[tuple[int, int]] = []
+
     async def change(txn: Transaction) -> bool:
         await bodies.epochs.guard(txn)
         data = await txn.get(SEGMENT + old.id)
         if data is None or SEGMENT_ROW.decode(data).generation != old.row.generation:
             return False
+        suspect[:] = await _carry_suspects(txn, old.id, stays, row.generation)
         txn.put(SEGMENT + old.id, SEGMENT_ROW.encode(row))
         for piece in dropped:
             txn.put(QUEUE_PIECE + piece.node + piece.locator, b"")
-        await _clear_suspects(txn, old.id)
         if needs_care:
             txn.put(SHORT + old.id, b"")
         else:
@@ -154,10 +158,36 @@ async def swap(bodies: BodyStore, old: Segment, new: SegmentRow) -> bool:
             bodies.trash.add(node, locator)
         raise
     bodies.registry.forget(old.id)
-    if not swapped:
+    if swapped:
+        for index, stripe in suspect:
+            bodies.registry.suspect(old.id, index, stripe)
+    else:
         for node, locator in fresh:
             bodies.trash.add(node, locator)
     return swapped
+
+
+async def _suspected(reader: Reader, segment_id: bytes) -> set[int]:
+    """Pieces that any gateway proved damaged."""
+    prefix = SUSPECT + segment_id
+    rows = await reader.scan(prefix, prefix_end(prefix), limit=100_000, keys_only=True)
+    return {parse_suspect_key(key)[1] for key, _ in rows}
+
+
+async def _carry_suspects(
+    txn: Transaction, segment_id: bytes, stays: set[int], generation: int
+) -> list[tuple[int, int]]:
+    """Let go of suspicions but of the pieces in `stays`, which go on to the new placement; returns those."""
+    prefix = SUSPECT + segment_id
+    kept = []
+    for key, value in await txn.scan(prefix, prefix_end(prefix), limit=100_000):
+        _, index, stripe = parse_suspect_key(key)
+        if index in stays:
+            txn.put(key, SUSPECT_ROW.encode(replace(SUSPECT_ROW.decode(value), generation=generation)))
+            kept.append((index, stripe))
+        else:
+            txn.delete(key)
+    return kept
 
 
 async def _clear_suspects(txn: Transaction, segment_id: bytes) -> None:
