@@ -28,7 +28,8 @@ Rows = dict[bytes, bytes]
 
 
 async def audit(catalog: Catalog, held: Mapping[bytes, set[bytes]]) -> None:
-    """`held`: the locators of the pieces on each node, by its id. Raises AssertionError naming what dangles or leaks."""
+    """`held`: the locators of the pieces on each node, by its id. Raises AssertionError that names what dangles or
+    leaks."""
     kinds = {name: await _rows(catalog, prefix) for name, prefix in _KINDS.items()}
     expected = _references(kinds)
     found = _stored_references(kinds)

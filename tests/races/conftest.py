@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,9 +10,9 @@ from tests.races.race import small_packs
 
 
 @pytest.fixture(scope="session")
-def runs() -> int:
+def runs(rounds: int) -> int:
     """Schedules of each race."""
-    return 150 * int(os.environ.get("ATOLL_TEST_ROUNDS", "1"))
+    return 150 * rounds
 
 
 @pytest.fixture(autouse=True)
