@@ -8,25 +8,40 @@ import msgspec
 
 from catalog.interface import Transaction
 from engine.context import Context
-from engine.errors import IsDeleteMarker, NoSuchKey, NoSuchVersion
+from engine.errors import ConditionalConflict, IsDeleteMarker, NoSuchKey, NoSuchVersion
 from engine.layout import BUCKET
 from engine.records import MARKER, Attributes
 from engine.types import Bucket, ObjectInfo
-from engine.versions import KeyPlace, decode_head, describe, find, rewrite
+from engine.versions import KeyPlace, decode_head, describe, find, order_of, rewrite
 
 
 async def set_tags(
-    context: Context, bucket: Bucket, key: str, version_id: str, tags: Sequence[tuple[str, str]]
+    context: Context,
+    bucket: Bucket,
+    key: str,
+    version_id: str,
+    tags: Sequence[tuple[str, str]],
+    *,
+    seen: ObjectInfo | None = None,
 ) -> ObjectInfo:
-    return await _change(context, bucket, key, version_id, lambda old: msgspec.structs.replace(old, tags=tuple(tags)))
+    return await _change(
+        context, bucket, key, version_id, seen, lambda old: msgspec.structs.replace(old, tags=tuple(tags))
+    )
 
 
-async def set_acl(context: Context, bucket: Bucket, key: str, version_id: str, acl: str) -> ObjectInfo:
-    return await _change(context, bucket, key, version_id, lambda old: msgspec.structs.replace(old, acl=acl))
+async def set_acl(
+    context: Context, bucket: Bucket, key: str, version_id: str, acl: str, *, seen: ObjectInfo | None = None
+) -> ObjectInfo:
+    return await _change(context, bucket, key, version_id, seen, lambda old: msgspec.structs.replace(old, acl=acl))
 
 
 async def _change(
-    context: Context, bucket: Bucket, key: str, version_id: str, change: Callable[[Attributes], Attributes]
+    context: Context,
+    bucket: Bucket,
+    key: str,
+    version_id: str,
+    seen: ObjectInfo | None,
+    change: Callable[[Attributes], Attributes],
 ) -> ObjectInfo:
     place = KeyPlace(bucket.id, key.encode())
 
@@ -37,6 +52,8 @@ async def _change(
         version = await find(txn, place, head, version_id)
         if version is None or head is None:
             raise NoSuchVersion("no such version") if version_id else NoSuchKey("no such key")
+        if seen is not None and order_of(version) != seen.modified_us:
+            raise ConditionalConflict("another version took the place of the one that was looked at")
         latest = version is head.current
         if version.flags & MARKER:
             raise IsDeleteMarker(describe(live, key, version, latest=latest))

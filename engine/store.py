@@ -179,13 +179,24 @@ class ObjectStore:
             self._context, source, bucket, key, attributes=attributes, condition=condition, outcome=outcome
         )
 
-    async def set_tags(self, bucket: Bucket, key: str, version_id: str, tags: Sequence[tuple[str, str]]) -> ObjectInfo:
-        """Replace a version's tags ("" = the latest); errors as `head_object`."""
-        return await attributes.set_tags(self._context, bucket, key, version_id, tags)
+    async def set_tags(
+        self,
+        bucket: Bucket,
+        key: str,
+        version_id: str,
+        tags: Sequence[tuple[str, str]],
+        *,
+        seen: ObjectInfo | None = None,
+    ) -> ObjectInfo:
+        """Replace a version's tags ("" = the latest); errors as `head_object`, and ConditionalConflict when it is not
+        the version `seen`, which the caller's permission was decided on."""
+        return await attributes.set_tags(self._context, bucket, key, version_id, tags, seen=seen)
 
-    async def set_acl(self, bucket: Bucket, key: str, version_id: str, acl: str) -> ObjectInfo:
-        """Replace a version's canned ACL; errors as `head_object`."""
-        return await attributes.set_acl(self._context, bucket, key, version_id, acl)
+    async def set_acl(
+        self, bucket: Bucket, key: str, version_id: str, acl: str, *, seen: ObjectInfo | None = None
+    ) -> ObjectInfo:
+        """Replace a version's canned ACL; errors as `set_tags`."""
+        return await attributes.set_acl(self._context, bucket, key, version_id, acl, seen=seen)
 
     # Listings: `limit` counts keys (versions, uploads) and common prefixes together; 0 gives an empty page.
     # A marker is exclusive; one that lies inside a common prefix skips that prefix.

@@ -11,5 +11,5 @@ from gateway.s3.rules.versions import printed_version, version_headers
 async def put_object_acl(services: Services, request: S3Request) -> S3Response:
     bucket, version_id, info = await head_object(services, request, "s3:PutObjectAcl")
     acl = await requested_acl(request, info.attributes.owner)
-    changed = await services.store.set_acl(bucket, request.key, version_id, acl)
+    changed = await services.store.set_acl(bucket, request.key, version_id, acl, seen=info)
     return S3Response(headers=version_headers(printed_version(bucket, changed.version_id)))

@@ -9,7 +9,7 @@ from gateway.s3.rules.versions import printed_version
 
 
 async def put_object_tagging(services: Services, request: S3Request) -> S3Response:
-    bucket, version_id, _ = await head_object(services, request, "s3:PutObjectTagging")
+    bucket, version_id, info = await head_object(services, request, "s3:PutObjectTagging")
     tags = tags_from_document(await request.document())
-    changed = await services.store.set_tags(bucket, request.key, version_id, tags)
+    changed = await services.store.set_tags(bucket, request.key, version_id, tags, seen=info)
     return S3Response({"VersionId": printed_version(bucket, changed.version_id)})
