@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import tracemalloc
 from collections.abc import Sequence
 
 import pytest
@@ -14,7 +15,7 @@ from gateway.s3.errors import S3Error
 from gateway.s3.signature.keys import derive, sign
 from gateway.s3.signature.payload import EMPTY_SHA256
 from gateway.s3.signature.verify import ChunkSeed
-from gateway.s3.streams.chunks import MAX_SIGNED_CHUNK, ChunkDecoder
+from gateway.s3.streams.chunks import MANY_SMALL, MAX_SIGNED_CHUNK, SMALL_CHUNK, ChunkDecoder
 
 # "Examples: ... Transferring Payload in Multiple Chunks" of the S3 API reference
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -178,3 +179,29 @@ def test_trailer_signature_may_not_be_left_out() -> None:
     cut = data[: data.index(b"x-amz-trailer-signature")] + b"\r\n"
     with pytest.raises(S3Error, match="SignatureDoesNotMatch"):
         decode(cut, signed=True, announced=["x-amz-checksum-crc32"], trailer=True)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_small_chunks_are_taken_but_not_without_end(signed: bool) -> None:
+    taken = decode(frame([b"x"] * MANY_SMALL, signed=signed), signed=signed)
+    assert taken == (b"x" * MANY_SMALL, {})
+    with pytest.raises(S3Error, match="InvalidChunkSizeError") as refused:
+        decode(frame([b"x"] * (MANY_SMALL + 1), signed=signed), signed=signed)
+    assert refused.value.status == 403
+    large = frame([b"x" * SMALL_CHUNK] * 100, signed=signed)
+    assert decode(large, signed=signed) == (b"x" * SMALL_CHUNK * 100, {})
+
+
+def test_a_held_chunk_that_comes_in_crumbs_is_held_as_bytes() -> None:
+    data = frame([bytes(range(256)) * 400], signed=True)
+    decoder = ChunkDecoder(seed=SEED, announced=(), trailer_allowed=False)
+    tracemalloc.start()
+    try:
+        for position in range(100_000):
+            assert not decoder.feed(data[position : position + 1])
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 4 * len(data)
+    assert b"".join(decoder.feed(data[100_000:])) == bytes(range(256)) * 400
+    decoder.close()

@@ -103,9 +103,11 @@ class HttpBody:
 
     async def _raw(self) -> AsyncIterator[bytes]:
         content = self._request.content
+        # `readchunk` joins nothing but gives each HTTP chunk by itself, of which a client may send millions
+        framed = "transfer-encoding" in self._request.headers
         try:
             while True:
-                chunk, _ = await content.readchunk()
+                chunk = await content.readany() if framed else (await content.readchunk())[0]
                 if chunk:
                     self.received += len(chunk)
                     yield chunk

@@ -21,8 +21,14 @@ from gateway.s3.signature.verify import ChunkSeed
 #: Largest signed chunk: its bytes are held until its signature was verified.
 MAX_SIGNED_CHUNK = 16 << 20
 
+#: S3 wants every chunk but the last to have this many bytes. Some clients send less, so a body may have MANY_SMALL
+#: smaller ones: each costs us as much as a large one.
+SMALL_CHUNK = 8192
+MANY_SMALL = 10_000
+
 _MAX_LINE = 1024  # a chunk's header
 _MAX_TRAILERS = 16 << 10
+_CRUMB = 4096  # pieces of a held chunk below this size are copied together
 _SIZE = re.compile(rb"[0-9a-fA-F]{1,16}")
 _TRAILER_NAME = re.compile(r"[a-z0-9-]{1,128}")
 _TRAILER_SIGNATURE = "x-amz-trailer-signature"
@@ -52,7 +58,8 @@ class ChunkDecoder:
         self._line = bytearray()  # an unfinished line, or all trailers
         self._left = 0  # bytes of the current chunk still to come
         self._state = self._in_header
-        self._held: list[memoryview] = []
+        self._small = 0
+        self._held: list[memoryview | bytearray] = []
         self._hash = sha256()
         self._signature = ""
 
@@ -91,6 +98,10 @@ class ChunkDecoder:
         if not _SIZE.fullmatch(size):
             raise _bad_framing()
         self._left = int(size, 16)
+        if 0 < self._left < SMALL_CHUNK:
+            self._small += 1
+            if self._small > MANY_SMALL:
+                raise S3Error("InvalidChunkSizeError")
         if self._seed is not None:
             name, _, value = extension.partition(b"=")
             if name.strip() != b"chunk-signature" or not value:
@@ -112,14 +123,23 @@ class ChunkDecoder:
             out.append(piece)
         else:
             self._hash.update(piece)
-            self._held.append(piece)
+            self._hold(piece)
         if not self._left:
             if self._seed is not None:
                 self._verify_chunk()
-                out += self._held
+                out += [memoryview(one) for one in self._held]
                 self._held.clear()
             self._state = self._after_data
         return position + len(piece)
+
+    def _hold(self, piece: memoryview) -> None:
+        # a view of a few bytes would weigh a hundred times what it shows
+        if len(piece) >= _CRUMB:
+            self._held.append(piece)
+        elif self._held and isinstance(self._held[-1], bytearray):
+            self._held[-1] += piece
+        else:
+            self._held.append(bytearray(piece))
 
     def _after_data(self, view: memoryview, position: int, out: list[memoryview]) -> int:
         # "\r\n", possibly in two reads
