@@ -185,7 +185,10 @@ async def test_power_cut_from_outside_while_busy(lossy: LossyFolder) -> None:
         lossy.mount()
         witness = Witness(lossy.path / "node")
         work = asyncio.ensure_future(witness.work(50, writers=8))
-        await asyncio.sleep(0.05 + turn * 0.04)
+        async with asyncio.timeout(30):
+            while not witness.attempted:
+                await asyncio.sleep(0.005)
+        await asyncio.sleep(turn * 0.04)
         await asyncio.to_thread(lossy.cut_power, keep=0.2, torn=True, seed=turn)
         await asyncio.gather(work, return_exceptions=True)
         lossy.mount()
