@@ -5,9 +5,10 @@ see (take a snapshot, commit, ask a node), it stops at a *step*, and the schedul
 event loop has no clock and no threads of its own: timers fire only when no actor can go on, and what would run in a
 pool runs in place. Random bytes come from a seed. So a list of actor names, the *schedule*, replays a run exactly.
 
-`explore` first walks the schedules systematically, those with the fewest preemptions first (most races need one or
-two), and then tries random priorities with a few random changes, which finds a race of depth d with a probability
-known beforehand (Burckhardt and others, "A randomized scheduler with probabilistic guarantees of finding bugs").
+`explore` walks the schedules systematically, those with the fewest preemptions first (most races need one or two), and
+in turns with that it tries random priorities with a few random changes, which finds a race of depth d with a
+probability known beforehand (Burckhardt and others, "A randomized scheduler with probabilistic guarantees of finding
+bugs").
 """
 
 from __future__ import annotations
@@ -255,16 +256,23 @@ class Exploration:
 
 
 def explore(make: Callable[[], Scenario], *, runs: int, bound: int = 2, seed: int = 0) -> Exploration:
-    """Run a scenario under many schedules: two thirds of `runs` systematically up to `bound` preemptions, the rest at
-    random. Raises Violation at the first that breaks an invariant."""
+    """Run a scenario under up to `runs` schedules: in turns the next of all those with at most `bound` preemptions, and
+    one at random, which is better at deep races. Raises Violation at the first that breaks an invariant."""
     done = Exploration()
-    _systematic(make, done, runs * 2 // 3, bound)
     seeded = random.Random(seed)
+    for _ in _systematic(make, done, bound):
+        if done.runs < runs:
+            _random(make, done, seeded)
+        if done.runs >= runs:
+            return done
     while done.runs < runs and not done.complete:
-        changes = seeded.randrange(1, 5)
-        policy = Priorities(seeded.getrandbits(60), changes=changes, length=done.longest)
-        _note(done, run_once(make, policy))
+        _random(make, done, seeded)
     return done
+
+
+def _random(make: Callable[[], Scenario], done: Exploration, seeded: random.Random) -> None:
+    policy = Priorities(seeded.getrandbits(60), changes=seeded.randrange(1, 5), length=done.longest)
+    _note(done, run_once(make, policy))
 
 
 def _note(done: Exploration, scheduler: Scheduler) -> None:
@@ -274,11 +282,12 @@ def _note(done: Exploration, scheduler: Scheduler) -> None:
     done.labels.append([decision.label for decision in scheduler.decisions])
 
 
-def _systematic(make: Callable[[], Scenario], done: Exploration, runs: int, bound: int) -> None:
+def _systematic(make: Callable[[], Scenario], done: Exploration, bound: int) -> Iterator[None]:
+    """Yields after each run."""
     # By preemptions, then by length: what is simple comes first; the counter keeps the order of insertion.
     queue: list[tuple[int, int, int, list[str]]] = [(0, 0, 0, [])]
     pushed, kept_back = 0, False
-    while queue and done.runs < runs:
+    while queue:
         cost, _, _, prefix = heapq.heappop(queue)
         scheduler = run_once(make, Scripted(prefix))
         _note(done, scheduler)
@@ -296,8 +305,9 @@ def _systematic(make: Callable[[], Scenario], done: Exploration, runs: int, boun
                     pushed += 1
                     heapq.heappush(queue, (price, pushed % 7919, pushed, [*chosen[:place], other]))
             last = decision.chosen
-    done.exhausted = not queue
-    done.complete = done.exhausted and not kept_back
+        done.exhausted = not queue
+        done.complete = done.exhausted and not kept_back
+        yield
 
 
 def find_violation(make: Callable[[], Scenario], *, runs: int, bound: int = 2, seed: int = 0) -> Violation | None:
