@@ -24,7 +24,7 @@ from tests.races.audit import audit
 BUCKET = "crash"
 NODES = 6
 #: Operations that a load has answered before it counts as under way.
-WARM = 30
+WARM = 50
 _PIECE = re.compile(r"[0-9a-f]{16}-[0-9a-f]{32}")
 #: A walk of each worker that the next ones feed on, until nothing is left to do.
 TIDY = ("reclaim", "collection", "compaction", "reclaim", "collection")
@@ -41,17 +41,13 @@ class Rig:
         self._gate = folder / "armed"
         self._admin = AdminClient(self.server.data)
 
-    def prepare(self) -> Rig:
-        """The first start, an orderly one."""
-        self.server.start()
-        self.server.client().create_bucket(Bucket=BUCKET)
-        self.server.stop()
-        return self
-
     def start(self, point: str = "", nth: int = 1) -> None:
         """Start with a crash point that stays shut until `crash`, and check what the last crash left."""
         self._gate.unlink(missing_ok=True)
+        first = not self.server.data.exists()
         self.server.start(env={"ATOLL_CRASH_POINT": f"{point}:{nth}@{self._gate}"} if point else {})
+        if first:
+            self.server.client().create_bucket(Bucket=BUCKET)
         self.check()
 
     def check(self) -> None:
@@ -93,9 +89,8 @@ class Rig:
             deadline = time.monotonic() + 60
             while self.server.running():
                 assert time.monotonic() < deadline, f"{point} was not reached"
-                if provoke is None:
-                    time.sleep(0.01)
-                else:
+                time.sleep(0.02)
+                if provoke is not None:
                     with contextlib.suppress(NotRunning):
                         provoke()
             assert self.server.wait() == -9, "".join(self.server.output[-20:])
@@ -103,16 +98,16 @@ class Rig:
         self.crashes += 1
 
     def finish(self) -> None:
-        """What is stored is what is live, exactly: first with objects, then without."""
+        """What is stored is what is live, piece by piece; ends the server."""
         self._tidy()
         self.server.stop()
-        self._audit()
-        self.server.start()
+        asyncio.run(_audit(self.server))
+
+    def finish_empty(self) -> None:
+        """Without objects nothing is stored; ends the server."""
         self.check()
         self._empty()
-        self._tidy()
-        self.server.stop()
-        self._audit()
+        self.finish()
         held = _held(self.server)
         assert not any(held), f"{sum(map(len, held))} pieces are left of nothing"
 
@@ -130,9 +125,6 @@ class Rig:
             keys = [{"Key": entry["Key"]} for entry in page.get("Contents", [])]
             if keys:
                 client.delete_objects(Bucket=BUCKET, Delete={"Objects": keys})
-
-    def _audit(self) -> None:
-        asyncio.run(_audit(self.server))
 
 
 async def _audit(server: LiveServer) -> None:

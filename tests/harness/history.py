@@ -7,12 +7,14 @@ and half a value can't be taken for a whole one.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import random
 import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
@@ -22,6 +24,11 @@ from tests.harness.live_server import LiveServer
 ABSENT: State = None
 SIZES = (0, 17, 3000, 10_000, 200_000, 1_500_000)
 PART = 5 << 20
+#: A slow upload: bytes at a time, and the pause after each. One takes about half a second.
+TRICKLE = 50_000
+PAUSE = 0.02
+#: Threads that upload slowly, beside the others: at any instant a request is under way.
+SLOW = 2
 
 
 def content(number: int, size: int) -> bytes:
@@ -104,6 +111,10 @@ class LoadGenerator:
             threading.Thread(target=self._work, args=(self._random.getrandbits(60),), daemon=True)
             for _ in range(threads)
         ]
+        self._threads += [
+            threading.Thread(target=self._work_slowly, args=(self._random.getrandbits(60),), daemon=True)
+            for _ in range(SLOW)
+        ]
         self._client = server.client()  # shared: boto3 clients are safe among threads, and cost 0.1 s each
         self.bucket = "crash"
         self.unexpected: list[str] = []
@@ -126,17 +137,43 @@ class LoadGenerator:
             number = seeded.getrandbits(48)
             body = content(number, seeded.choice(SIZES))
             action = seeded.choices(
-                (self._put, self._create, self._update, self._multipart, self._copy, self._delete, self._remove, self._get),
+                (
+                    self._put,
+                    self._create,
+                    self._update,
+                    self._multipart,
+                    self._copy,
+                    self._delete,
+                    self._remove,
+                    self._get,
+                ),
                 weights=(6, 3, 3, 2, 2, 3, 2, 6),
             )[0]
             try:
                 action(client, key, body, seeded)
             except _Gone as gone:
                 with self._history.lock:
-                    self.cut_off += not isinstance(gone.__cause__, EndpointConnectionError)
+                    self.cut_off += not isinstance(gone.__cause__, EndpointConnectionError | ConnectionRefusedError)
                 return
             except ClientError as error:
                 self.unexpected.append(f"{action.__name__} {key}: {error}")
+
+    def _work_slowly(self, seed: int) -> None:
+        seeded = random.Random(seed)
+        while not self._stop.is_set():
+            key = seeded.choice(self._keys)
+            body = content(seeded.getrandbits(48), SIZES[-1])
+            target = self._client.generate_presigned_url("put_object", {"Bucket": self.bucket, "Key": key})
+            try:
+                self._run(
+                    key, f"slow put {tag(body)}", _sets(tag(body)), lambda url=target, data=body: _trickle(url, data)
+                )
+            except _Gone as gone:
+                with self._history.lock:
+                    self.cut_off += not isinstance(gone.__cause__, ConnectionRefusedError)
+                return
+            except ClientError as error:
+                self.unexpected.append(f"slow put {key}: {error}")
 
     def _run(self, key: str, name: str, step: Any, call: Any) -> Any:
         """Do `call` and record it: as done, or as maybe done when the connection broke. ClientErrors propagate."""
@@ -149,7 +186,7 @@ class LoadGenerator:
                 self._history.add(key, Operation(f"{name} (status {status})", start, step, NEVER, optional=True))
                 return None
             raise
-        except (BotoCoreError, OSError) as error:
+        except (BotoCoreError, OSError, http.client.HTTPException) as error:
             self._history.add(key, Operation(f"{name} (no answer)", start, step, NEVER, optional=True))
             raise _Gone from error
         self._history.add(key, Operation(name, start, step, time.monotonic()))
@@ -254,6 +291,29 @@ class LoadGenerator:
     def _expect(self, error: ClientError, *codes: str) -> None:
         if error.response["Error"]["Code"] not in codes:
             raise error
+
+
+def _trickle(url: str, body: bytes) -> bool:
+    """PUT `body` to a presigned URL, a little at a time. Raises ClientError, OSError, HTTPException."""
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
+    try:
+        connection.putrequest("PUT", f"{parts.path}?{parts.query}")
+        connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders()
+        for start in range(0, len(body), TRICKLE):
+            connection.send(body[start : start + TRICKLE])
+            time.sleep(PAUSE)
+        answer = connection.getresponse()
+        text = answer.read().decode()
+    finally:
+        connection.close()
+    if answer.status != 200:
+        code = text.partition("<Code>")[2].partition("</Code>")[0]
+        status: Any = {"HTTPStatusCode": answer.status}
+        raise ClientError({"Error": {"Code": code, "Message": text}, "ResponseMetadata": status}, "PutObject")
+    return True
 
 
 class _Gone(Exception):
