@@ -415,19 +415,3 @@ class DeletedBucket(Race):
 
     async def after(self) -> None:
         assert self.put != self.deleted, "an acknowledged object lies in a bucket that is gone"
-
-
-RACES: tuple[type[Race], ...] = (
-    PausedGateway,
-    PausedCompaction,
-    HeadMovedAndBack,
-    PieceMovedAndBack,
-    CopyDeleteCompact,
-    TwoCompactions,
-    CopyOfMultipart,
-    LongRead,
-    LatePart,
-    CompleteOrAbort,
-    Creators,
-    DeletedBucket,
-)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.races.all_races import RACES
 from tests.races.explorer import explore
 from tests.races.race import Race
-from tests.races.scenarios import RACES, LongRead
+from tests.races.scenarios import LongRead
 
 
 @pytest.mark.parametrize("race", RACES, ids=lambda race: race.__name__)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.races.all_races import RACES
 from tests.races.explorer import explore
 from tests.races.live import replay, replayable
 from tests.races.race import Race
-from tests.races.scenarios import RACES
 
 
 @pytest.mark.parametrize("race", RACES, ids=lambda race: race.__name__)
