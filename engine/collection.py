@@ -39,6 +39,8 @@ from engine.records_data import BODY_ROW, SEGMENT_ROW
 
 log = logging.getLogger("atoll.engine")
 
+#: Seconds that a node may take to delete some pieces.
+PATIENCE = 30.0
 _BATCH = 256
 _SIDE_BY_SIDE = 16
 _U32 = 4
@@ -186,7 +188,7 @@ class CollectionWorker:
         done: set[bytes] = set()
         for start in range(0, len(locators), _SIDE_BY_SIDE):
             group = locators[start : start + _SIDE_BY_SIDE]
-            outcomes = await asyncio.gather(*(node.backend.delete(each) for each in group), return_exceptions=True)
+            outcomes = await asyncio.gather(*(_delete_one(node, each) for each in group), return_exceptions=True)
             for locator, outcome in zip(group, outcomes, strict=True):
                 if outcome is None:
                     done.add(locator)
@@ -278,3 +280,8 @@ class CollectionWorker:
 
         doomed = await self._bodies.catalog.read(orphans)
         return len(await self._delete(node, doomed)) == len(doomed)
+
+
+async def _delete_one(node: Node, locator: bytes) -> None:
+    async with asyncio.timeout(PATIENCE):
+        await node.backend.delete(locator)

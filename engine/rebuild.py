@@ -85,6 +85,7 @@ async def _make_pieces(bodies: BodyStore, segment: Segment, targets: dict[int, N
     verified = VerifiedSegment(tools, segment, report=False)
     rebuilder = Rebuilder(tools.codec, segment.id, segment.shape, sorted(targets))
     loop = asyncio.get_running_loop()
+    patience = bodies.write_tools.limits.stuck
     try:
         for stripe in range(segment.shape.stripes):
             have = await verified.shards(stripe)
@@ -93,17 +94,24 @@ async def _make_pieces(bodies: BodyStore, segment: Segment, targets: dict[int, N
                 while streams[index].full and not puts[index].done():
                     moved.clear()
                     waiter = asyncio.create_task(moved.wait())
-                    await asyncio.wait({waiter, puts[index]}, return_when=asyncio.FIRST_COMPLETED)
+                    done, _ = await asyncio.wait(
+                        {waiter, puts[index]}, timeout=patience, return_when=asyncio.FIRST_COMPLETED
+                    )
                     waiter.cancel()
+                    if not done:
+                        raise TimeoutError
                 streams[index].push(shard)
         trailers = rebuilder.finish()
         for index, trailer in trailers.items():
             if trailer.digest != segment.piece(index).digest:
                 raise Damaged("a rebuilt piece is not the one that was written")
             streams[index].end(trailer)
-        await asyncio.gather(*puts.values())
+        async with asyncio.timeout(patience):
+            await asyncio.gather(*puts.values())
     except BaseException as error:
-        for task in puts.values():
+        for index, task in puts.items():
+            if isinstance(error, TimeoutError) and not task.done():
+                bodies.placer.observe(targets[index].id, ok=False, seconds=patience, error=error)
             task.cancel()
         outcomes = await asyncio.gather(*puts.values(), return_exceptions=True)
         for (_, node), outcome in zip(targets.items(), outcomes, strict=True):

@@ -25,6 +25,8 @@ from erasure.codec import Codec
 #: A hedge costs one token; every shard read earns a tenth of one.
 HEDGE_SHARE = 0.1
 HEDGE_BURST = 16.0
+#: Seconds after which a node that took a read and is silent counts as failed: it is not asked to hedge for.
+PATIENCE = 10.0
 #: Decoding of less than this runs on the event loop.
 _INLINE_DECODE = 32 << 10
 
@@ -67,6 +69,7 @@ class ReadTools:
     registry: SegmentRegistry
     reports: Reports
     hedges: HedgeBudget
+    patience: float = PATIENCE
 
     def usable(self, segment: Segment, index: int, stripes: range) -> bool:
         """Whether a piece is worth asking first: written, on a node that is up, not suspect there."""
@@ -89,7 +92,8 @@ class ReadTools:
         self.counters.shard_reads += 1
         began = time.monotonic()
         try:
-            data = await node.backend.get(piece.locator, start, end - start)
+            async with asyncio.timeout(self.patience):
+                data = await node.backend.get(piece.locator, start, end - start)
         except NotFound as error:
             self.counters.pieces_missing += 1
             self.placer.observe(node.id, ok=False, seconds=time.monotonic() - began, error=error)
