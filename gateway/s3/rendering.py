@@ -65,6 +65,7 @@ _NEVER_ENCODED = frozenset({("ListObjectsOutput", "Prefix")})
 _BARE_ETAG_OPERATIONS = frozenset({"GetObjectAttributes"})
 
 _SPECIAL = re.compile('[&<>"\r\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]')
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _REPLACEMENTS = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
 _Writer = Callable[[list[str], Any], None]
@@ -310,9 +311,13 @@ def _header_text(shape: Shape, kind: str) -> Callable[[Any], str]:
 def render_error(
     code: str, message: str, fields: Mapping[str, str], resource: str, request_id: str, host_id: str
 ) -> bytes:
-    """An error document."""
-    extra = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in fields.items())
+    """An error document. What XML can't carry is shown as U+FFFD: the code must be readable whatever is quoted."""
+    extra = "".join(f"<{name}>{_shown(value)}</{name}>" for name, value in fields.items())
     return (
-        f"{_DECLARATION}<Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message>{extra}"
-        f"<Resource>{escape(resource)}</Resource><RequestId>{request_id}</RequestId><HostId>{host_id}</HostId></Error>"
-    ).encode("utf-8", "surrogateescape")
+        f"{_DECLARATION}<Error><Code>{escape(code)}</Code><Message>{_shown(message)}</Message>{extra}"
+        f"<Resource>{_shown(resource)}</Resource><RequestId>{request_id}</RequestId><HostId>{host_id}</HostId></Error>"
+    ).encode()
+
+
+def _shown(text: str) -> str:
+    return escape(_NOT_XML.sub("\ufffd", text))

@@ -142,6 +142,14 @@ def test_error_document_is_read_by_the_sdk() -> None:
     assert (error["Code"], error["Message"], error["Key"]) == ("NoSuchKey", "no <such> key", "a&b")
 
 
+def test_error_documents_stay_readable_whatever_they_quote() -> None:
+    quoted = "a\x00b\x01c\uffffd\udcffe"
+    body = render_error("NoSuchUpload", f"no {quoted}", {"UploadId": quoted}, f"/b/{quoted}", "ID", "HOST")
+    response = {"status_code": 404, "headers": {}, "body": body}
+    error = create_parser("rest-xml").parse(response, BOTO.operation_model("GetObject").output_shape)["Error"]
+    assert (error["Code"], error["UploadId"]) == ("NoSuchUpload", "a\ufffdb\ufffdc\ufffdd\ufffde")
+
+
 def test_no_operation_shares_its_name_in_the_same_request_table() -> None:
     for name, other in SAME_REQUEST.items():
         assert name in MODEL.operations
