@@ -12,6 +12,7 @@ import hashlib
 import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -35,7 +36,9 @@ _CHECK = b"atoll/root-check"
 _CHECK_CONTEXT = b"atoll/root-check/1"
 _NONCE_LENGTH = 12
 _VERSION_LENGTH = 4
-_OPENED = 16_384  # content keys kept open
+_OPENED = 16_384  # content keys and body keys kept at hand: deriving one costs more than reading a small object
+
+_body_key = lru_cache(_OPENED)(keys.body_key)
 _BATCH = 500
 
 
@@ -208,7 +211,7 @@ class Keyring:
 
     @staticmethod
     def body_key(content_key: bytes, body_id: bytes) -> bytes:
-        return keys.body_key(content_key, body_id)
+        return _body_key(content_key, body_id)
 
     @staticmethod
     def wrap_body_key(content_key: bytes, body_id: bytes, key: bytes) -> bytes:

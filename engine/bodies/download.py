@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from core.buffers import Buffer
 from engine.bodies.locations import Locations
@@ -31,8 +31,7 @@ _ATTEMPTS = 3
 _MAX_TRIES = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """Sealed bytes [offset, offset + length) of one segment."""
 
     segment_id: bytes

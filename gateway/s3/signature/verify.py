@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NoReturn
+from functools import lru_cache
+from typing import NamedTuple, NoReturn
 
 from core.access import ANONYMOUS, Principal
 from core.clock import Clock
@@ -37,8 +38,7 @@ class ChunkSeed:
     signature: str
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """Who asks, and how the body is to be checked."""
 
     principal: Principal
@@ -46,8 +46,7 @@ class Identity:
     seed: ChunkSeed | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SignedParts:
+class SignedParts(NamedTuple):
     """The request as the signature sees it: the raw target, the decoded query, headers by lower-case name."""
 
     method: str
@@ -276,6 +275,7 @@ def _expires(text: str) -> int:
     return expires
 
 
+@lru_cache(1024)
 def _read_time(text: str) -> tuple[str | None, int]:
     """(timestamp in basic ISO form, seconds since the epoch); (None, 0) for what is no time."""
     if _AMZ_DATE.fullmatch(text):
