@@ -125,8 +125,10 @@ class GatewayOperations:
 
     async def export_key(self) -> dict[str, Any]:
         held = self._gateway.deployment
+        if self._exclusive.locked():
+            raise OperationRefused("a rotation is under way")
         key_id = held.keyring.root_key_id
-        text = await asyncio.to_thread(held.key_file.text)
+        text = await asyncio.to_thread(held.key_file.text, key_id)
         held.row = await deployment.change(self._gateway.catalog, lambda row: replace(row, exported_key_id=key_id))
         return {"key": text, "key_id": key_id, "deployment": held.row.id.hex()}
 

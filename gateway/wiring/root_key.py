@@ -47,9 +47,13 @@ class RootKeyFile:
                 f"ATOLL_ROOT_KEY_FILE: without it nothing that is stored can be read"
             ) from error
 
-    def text(self) -> str:
-        """The key as `atoll keys export` prints it: 64 hex digits."""
-        return read_secret(self.path).decode().strip()
+    def text(self, key_id: str) -> str:
+        """The key `key_id` as `atoll keys export` prints it: 64 hex digits. Raises StartRefused when the file holds
+        another one, as when a rotation was cut short: who keeps that believes to be safe."""
+        root = _root_of(self.path, read_secret(self.path))
+        if LocalKeyWrapper(root).key_id != key_id:
+            raise StartRefused(f"{self.path} does not hold the root key {key_id} that is in force")
+        return root.hex()
 
     def read_next(self) -> LocalKeyWrapper | None:
         """The key of a rotation that was begun, if any."""
@@ -78,8 +82,11 @@ class RootKeyFile:
 
 
 def _parse(path: Path, content: bytes) -> LocalKeyWrapper:
+    return LocalKeyWrapper(_root_of(path, content))
+
+
+def _root_of(path: Path, content: bytes) -> bytes:
     try:
-        root = content if len(content) == ROOT_LENGTH else bytes.fromhex(content.decode("ascii").strip())
+        return content if len(content) == ROOT_LENGTH else bytes.fromhex(content.decode("ascii").strip())
     except ValueError as error:
         raise StartRefused(f"{path} holds no root key: 64 hex digits are expected") from error
-    return LocalKeyWrapper(root)
