@@ -128,6 +128,17 @@ class Epochs:
         if stored != self._living and (stored is None or STATE_ROW.decode(stored).state is not EpochState.LIVING):
             raise EpochLost(f"epoch {self.epoch} of this process was marked dead")
 
+    @property
+    def holder(self) -> bytes:
+        """This process's name as the holder of leases."""
+        return u64(self.epoch)
+
+    @staticmethod
+    async def lives(reader: Reader, holder: bytes) -> bool:
+        """Whether the epoch that is called `holder` lives: leases of a dead one are free."""
+        stored = await reader.get(_STATES + holder)
+        return stored is not None and STATE_ROW.decode(stored).state is EpochState.LIVING
+
     # --- reads ---
 
     def take_pin(self) -> Pin:

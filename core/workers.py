@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class WorkerState(enum.Enum):
@@ -38,3 +38,19 @@ class Worker(Protocol):
     async def turn(self) -> WorkerState: ...
 
     def report(self) -> WorkerReport: ...
+
+
+@runtime_checkable
+class Forceable(Protocol):
+    """A worker that does more when an operator asks for it than by itself."""
+
+    def force(self) -> None: ...
+
+
+@runtime_checkable
+class Standby(Protocol):
+    """A worker that has something to do for its own process while another process has its lease."""
+
+    async def standby(self) -> WorkerState:
+        """One turn without the lease: touch nothing that is not this process's own."""
+        ...

@@ -75,6 +75,10 @@ class CollectionWorker:
         self._state = WorkerState.BUSY if busy else WorkerState.IDLE
         return self._state
 
+    async def standby(self) -> WorkerState:
+        """What this process wrote in vain is known to no other."""
+        return WorkerState.BUSY if await self._empty_trash() else WorkerState.IDLE
+
     def report(self) -> WorkerReport:
         counters = self._bodies.counters
         return WorkerReport(

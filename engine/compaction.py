@@ -109,6 +109,11 @@ class CompactionWorker:
         self._state = WorkerState.BUSY if more else WorkerState.IDLE
         return self._state
 
+    async def standby(self) -> WorkerState:
+        """Tell whoever compacts which slices this process wrote in vain."""
+        await self._mark_lost_slices()
+        return WorkerState.IDLE
+
     def report(self) -> WorkerReport:
         counters = self._bodies.counters
         progress = f"{counters.compactions} packs retired, {counters.bodies_moved} bodies moved"

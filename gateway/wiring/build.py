@@ -21,6 +21,9 @@ from backends.disk import DiskBackend, NodeMarker
 from backends.errors import BackendError
 from catalog.epochs import EpochKeeper, Epochs
 from catalog.feed import FeedTrimmer
+from catalog.fencing import FencedCatalog
+from catalog.leased_worker import LeasedWorker
+from catalog.leases import Leases
 from catalog.lmdb_engine.catalog import LmdbCatalog
 from core.access import PrincipalKind
 from core.clock import SystemClock
@@ -98,10 +101,11 @@ class Gateway:
         self.placer = await self._open_nodes()
         epochs = await Epochs.register(self.catalog, self.clock)
         on_close(epochs.close)
-        self.bodies = BodyStore(self.catalog, epochs, self.placer)
+        fenced = FencedCatalog(self.catalog)  # what background work under a lease reaches the catalog through
+        self.bodies = BodyStore(fenced, epochs, self.placer)
         on_close(self.bodies.close)
         await self.bodies.start()
-        self.store = ObjectStore(self.catalog, self.bodies, self.deployment.keyring, self.clock)
+        self.store = ObjectStore(fenced, self.bodies, self.deployment.keyring, self.clock)
         on_close(self.store.close)
         await self.store.start()
         directory = self._open_accounts()
@@ -115,7 +119,11 @@ class Gateway:
             metrics=self.metrics,
             ready=self._not_ready,
         )
-        self.runner = WorkerRunner(self._workers(epochs), self._server.load)
+        shared = self._shared_workers(epochs, fenced)
+        for worker in shared:
+            on_close(worker.release)
+        own: list[Worker] = [HealthWorker(self.bodies, self.placer, self.clock), EpochKeeper(epochs)]
+        self.runner = WorkerRunner([*own, *shared], self._server.load)
         on_close(self.runner.close)
         self.runner.start()
         add_sources(self)
@@ -238,17 +246,18 @@ class Gateway:
             observe=self.metrics.requests.observe,
         )
 
-    def _workers(self, epochs: Epochs) -> list[Worker]:
-        return [
-            HealthWorker(self.bodies, self.placer, self.clock),
+    def _shared_workers(self, epochs: Epochs, catalog: FencedCatalog) -> list[LeasedWorker]:
+        """Work that one gateway at a time does for all."""
+        leases = Leases(self.catalog, self.clock, holder=epochs.holder, lives=epochs.lives)
+        workers: list[Worker] = [
             RepairWorker(self.bodies),
             RecodeWorker(self.bodies),
             CollectionWorker(self.bodies),
             CompactionWorker(self.bodies),
-            EpochKeeper(epochs),
-            FeedTrimmer(self.catalog, self.clock),
+            FeedTrimmer(catalog, self.clock),
             *self.store.workers(),
         ]
+        return [LeasedWorker(worker, leases, self.clock) for worker in workers]
 
     def _not_ready(self) -> str:
         return self._why_not_ready

@@ -6,14 +6,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
 from backends.errors import BackendError
 from catalog.backup import backup
 from core.errors import AtollError
-from core.workers import WorkerReport
+from core.workers import Forceable, WorkerReport
 from gateway.admin.service import NewUser
 from gateway.wiring import deployment
 from gateway.wiring.checking import Checking, Place
@@ -29,13 +29,6 @@ _STEP = 0.1  # seconds between the steps that an operator sees
 
 class OperationRefused(AtollError):
     """What was asked can't be done now; the text says why."""
-
-
-@runtime_checkable
-class Forceable(Protocol):
-    """A worker that does more when an operator asks for it than by itself."""
-
-    def force(self) -> None: ...
 
 
 class GatewayOperations:
