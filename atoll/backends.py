@@ -10,6 +10,7 @@ from backends.errors import (
     NotFound,
     PermanentError,
     RetryLater,
+    Unreadable,
     WrongIdentity,
 )
 from backends.interface import MAX_LOCATOR, MAX_NAME, Backend, Capacity, Entry, PieceSource, Properties
@@ -32,5 +33,6 @@ __all__ = [
     "PieceSource",
     "Properties",
     "RetryLater",
+    "Unreadable",
     "WrongIdentity",
 ]

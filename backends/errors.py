@@ -2,6 +2,7 @@
 
 BackendError
 ├── NotFound          no such piece
+├── Unreadable        the piece is there, its bytes can't be read
 ├── RetryLater        passing trouble: the same call may succeed later
 └── PermanentError    the same call won't succeed until somebody acts
     ├── AlreadyExists the name is taken
@@ -20,6 +21,11 @@ class BackendError(AtollError):
 
 class NotFound(BackendError):
     """No such piece."""
+
+
+class Unreadable(BackendError):
+    """The piece is there, but its bytes can't be read, as of a bad sector. It should be made anew elsewhere; of other
+    pieces in the same place this says nothing."""
 
 
 class RetryLater(BackendError):

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from backends.errors import AlreadyExists, BackendError, NoSpace, NotFound, PermanentError
+from backends.errors import AlreadyExists, BackendError, NoSpace, NotFound, PermanentError, Unreadable
 from engine.ports import Node
 
 #: Failures in a row (of a kind that may pass) after which a node counts as down.
@@ -123,8 +123,8 @@ class LocalPlacer:
                 state.deviation += (abs(difference) - state.deviation) * 0.1
             state.samples += 1
             return
-        if isinstance(error, NotFound | AlreadyExists):
-            state.doubtful = True  # one lost piece, or a folder that is gone: the next probe tells
+        if isinstance(error, NotFound | AlreadyExists | Unreadable):
+            state.doubtful = True  # one lost or rotten piece, or a folder that is gone: the next probe tells
             return
         if isinstance(error, NoSpace):
             state.full, state.doubtful = True, True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import time
@@ -17,7 +18,7 @@ from backends.disk.marker import PIECES, NodeMarker
 from backends.disk.place import Place
 from backends.disk.space import Space
 from backends.disk.system import close_quietly, list_folder, read_all, translate
-from backends.errors import BackendError, NotFound, PermanentError
+from backends.errors import BackendError, NotFound, PermanentError, Unreadable
 from backends.interface import Capacity, Entry, PieceSource, Properties
 from core.buffers import Buffer
 
@@ -182,8 +183,9 @@ class DiskBackend:
             return os.preadv(file.descriptor, [buffer], offset, os.RWF_NOWAIT)
         except BlockingIOError:
             return 0
-        except OSError:
-            self._nowait = False  # a file system that doesn't know the flag; a real error comes again in a thread
+        except OSError as error:
+            # Else it is a file system that doesn't know the flag. A real error comes again in a thread.
+            self._nowait = error.errno == errno.EIO
             return 0
 
     async def delete(self, locator: bytes) -> None:
@@ -318,6 +320,8 @@ def _read(place: Place, file: PieceFile, buffer: bytearray, offset: int, held: i
     try:
         held = read_all(file.descriptor, buffer, offset, held)
     except OSError as error:
+        if error.errno == errno.EIO:
+            raise Unreadable(f"a piece in {place.path} can't be read: {error.strerror}") from error
         raise translate(error, f"reading a piece from {place.path}") from error
     if held < len(buffer):  # truncated since it was opened
         del buffer[held:]

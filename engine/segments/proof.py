@@ -10,7 +10,7 @@ import itertools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from backends.errors import BackendError, NotFound
+from backends.errors import BackendError, NotFound, Unreadable
 from core.buffers import Buffer
 from engine.errors import Damaged, Unavailable
 from engine.segments.read import Moved, ReadTools, Truncated
@@ -72,7 +72,7 @@ class VerifiedSegment:
             self.moved = True
             self._bad.add(index)
             return None
-        except (Truncated, DamagedFooter, FutureFormat):
+        except (Truncated, Unreadable, DamagedFooter, FutureFormat):
             self._tools.counters.footer_failures += 1
             self._find(index, 0, "footer")
             self._bad.add(index)
@@ -120,7 +120,7 @@ class VerifiedSegment:
             self._find(index, 0, "missing")
             self.moved = True
             return None
-        except Truncated:
+        except (Truncated, Unreadable):
             self._find(index, stripe, "shard")
             return None
         except (BackendError, OSError, TimeoutError):

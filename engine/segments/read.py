@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from backends.errors import BackendError, NotFound
+from backends.errors import BackendError, NotFound, Unreadable
 from core.buffers import Buffer
 from engine.counters import EngineCounters
 from engine.errors import Unavailable
@@ -102,6 +102,8 @@ class ReadTools:
             raise
         except (BackendError, OSError, TimeoutError) as error:
             self.placer.observe(node.id, ok=False, seconds=time.monotonic() - began, error=error)
+            if report and isinstance(error, Unreadable):
+                self.report(segment, index, stripes_of_columns(segment, start, end))
             raise
         except asyncio.CancelledError:
             # Overtaken: how long it took so far still says how slow the node is.
