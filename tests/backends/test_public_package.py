@@ -27,6 +27,7 @@ EXPORTED = {
     "PieceSource",
     "Properties",
     "RetryLater",
+    "Unreadable",
     "WrongIdentity",
 }
 GUIDE = Path(__file__).parents[2] / "docs" / "backends.md"
