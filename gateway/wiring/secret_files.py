@@ -1,8 +1,10 @@
-"""Files that hold secrets: 0600 from their first moment, durable before they are relied on, never replaced."""
+"""Files that hold secrets: 0600 from their first moment, whole and durable from when they have their name, never
+replaced."""
 
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from pathlib import Path
 
@@ -17,14 +19,20 @@ def create_private_folder(folder: Path) -> None:
 
 
 def write_secret(path: Path, content: bytes) -> None:
-    """Write a new file that only its owner can read, and make it durable. Raises FileExistsError."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    """Write a new file that only its owner can read, and make it durable. Raises FileExistsError, OSError; then no
+    part of it is there."""
+    unnamed = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(unnamed, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        os.fchmod(descriptor, 0o600)
-        os.write(descriptor, content)
-        os.fsync(descriptor)
+        try:
+            os.fchmod(descriptor, 0o600)
+            os.write(descriptor, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.link(unnamed, path)
     finally:
-        os.close(descriptor)
+        unnamed.unlink()
     sync_folder(path.parent)
 
 
