@@ -4,7 +4,6 @@ replaced."""
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from pathlib import Path
 
@@ -21,7 +20,8 @@ def create_private_folder(folder: Path) -> None:
 def write_secret(path: Path, content: bytes) -> None:
     """Write a new file that only its owner can read, and make it durable. Raises FileExistsError, OSError; then no
     part of it is there."""
-    unnamed = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    unnamed = path.with_name(path.name + ".unfinished")
+    unnamed.unlink(missing_ok=True)  # of a process that died while it wrote
     descriptor = os.open(unnamed, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -32,7 +32,7 @@ def write_secret(path: Path, content: bytes) -> None:
             os.close(descriptor)
         os.link(unnamed, path)
     finally:
-        unnamed.unlink()
+        unnamed.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
