@@ -77,9 +77,9 @@ async def _make_pieces(bodies: BodyStore, segment: Segment, targets: dict[int, N
     """Stream rebuilt pieces to their nodes. What a node refuses fails the rebuild; the worker tries again."""
     moved = asyncio.Event()
     streams = {index: PieceStream(_QUEUE, moved) for index in targets}
+    names = {index: piece_name(bodies.epochs.epoch, segment.id) for index in targets}
     puts = {
-        index: asyncio.create_task(node.backend.put(piece_name(bodies.epochs.epoch, segment.id), streams[index]))
-        for index, node in targets.items()
+        index: asyncio.create_task(node.backend.put(names[index], streams[index])) for index, node in targets.items()
     }
     tools = bodies.read_tools
     verified = VerifiedSegment(tools, segment, report=False)
@@ -114,10 +114,10 @@ async def _make_pieces(bodies: BodyStore, segment: Segment, targets: dict[int, N
                 bodies.placer.observe(targets[index].id, ok=False, seconds=patience, error=error)
             task.cancel()
         outcomes = await asyncio.gather(*puts.values(), return_exceptions=True)
-        for (_, node), outcome in zip(targets.items(), outcomes, strict=True):
-            if isinstance(outcome, bytes):
-                bodies.trash.add(node.id, outcome)
-            elif isinstance(outcome, BackendError | OSError):
+        for (index, node), outcome in zip(targets.items(), outcomes, strict=True):
+            # Without an answer the piece may be stored all the same.
+            bodies.trash.add(node.id, outcome if isinstance(outcome, bytes) else names[index].encode())
+            if isinstance(outcome, BackendError | OSError):
                 bodies.placer.observe(node.id, ok=False, seconds=0.0, error=outcome)
         if isinstance(error, BackendError | OSError):
             raise Unavailable("a node refused a rebuilt piece") from error

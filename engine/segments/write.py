@@ -173,6 +173,9 @@ class SegmentWriter:
             self._placer.observe(piece.node.id, ok=False, seconds=0.0, error=error)
             self._moved.set()
             raise
+        except asyncio.CancelledError:
+            self._trash.add(piece.node.id, piece.name.encode())  # it may be stored, though nobody waited for the answer
+            raise
         self._moved.set()
         return locator
 
