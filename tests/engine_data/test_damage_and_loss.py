@@ -51,9 +51,10 @@ async def test_two_nodes_lost(world: World, lost: tuple[int, int]) -> None:
         remove_node(world, number)
     for each in kept:
         await world.check(each)
-    assert world.bodies.counters.degraded_reads > 0
-    assert world.bodies.counters.decodes > 0
-    assert world.bodies.counters.suspicions == 0  # a lost node is no proof against a piece
+    counters = world.bodies.counters
+    assert counters.degraded_reads + counters.hedge_wins > 0  # on a busy machine parity may be faster than a refusal
+    assert counters.decodes > 0
+    assert counters.suspicions == 0  # a lost node is no proof against a piece
 
 
 async def test_two_nodes_lost_while_reading(world: World) -> None:
