@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Final
 
@@ -231,6 +232,20 @@ class Epochs:
                 txn.delete(_STATES + u64(epoch))
 
         await self._catalog.transact(forget)
+
+    async def enter_dead(self, epochs: Iterable[int]) -> list[int]:
+        """Enter, as dead, those of `epochs` that have no row; returns them. Such ones were forgotten, or came after the
+        backup that the catalog was restored from: either way nothing of them commits. Only for epochs whose pieces were
+        seen, since an epoch has its row before its first piece."""
+        seen = sorted(set(epochs))
+
+        async def enter(txn: Transaction) -> list[int]:
+            unknown = [epoch for epoch in seen if await txn.get(_STATES + u64(epoch)) is None]
+            for epoch in unknown:
+                txn.put(_STATES + u64(epoch), STATE_ROW.encode(StateRow(state=EpochState.DEAD)))
+            return unknown
+
+        return await self._catalog.transact(enter)
 
     async def close(self) -> None:
         """An orderly end: this epoch is dead."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Sequence
 
 from backends.errors import BackendError
@@ -44,6 +45,8 @@ PATIENCE = 30.0
 _BATCH = 256
 _SIDE_BY_SIDE = 16
 _U32 = 4
+#: A name of `engine.segments.write.piece_name`, whose first half is an epoch.
+_PIECE_NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{32}")
 
 
 class CollectionWorker:
@@ -58,6 +61,12 @@ class CollectionWorker:
         self._stages = ((QUEUE_BODY, self._bodies_gone), (QUEUE_SEGMENT, self._segments_gone))
         self._batches: dict[bytes, tuple[list[bytes], int]] = {}  # queue rows seen, and the commit that showed them
         self._swept: dict[int, set[bytes]] = {}  # dead epoch -> nodes whose pieces were looked through
+        self._look_around = False
+
+    def force(self) -> None:
+        """Look once for pieces of epochs that the catalog does not know, too: what was written after the backup that it
+        was restored from, or by a process that went on after its epoch was collected. Lists every piece there is."""
+        self._look_around = True
 
     async def turn(self) -> WorkerState:
         busy = await self._empty_trash()
@@ -70,6 +79,9 @@ class CollectionWorker:
             if self._bodies.placer.is_up(node.id):
                 keys = await self._passed(QUEUE_PIECE + node.id)
                 busy |= bool(keys) and await self._pieces_gone(node, keys)
+        if not busy and self._look_around:
+            self._look_around, busy = False, True
+            await self._unknown_epochs()
         if not busy:
             busy = await self._dead_epochs()
         self._state = WorkerState.BUSY if busy else WorkerState.IDLE
@@ -230,6 +242,22 @@ class CollectionWorker:
         if left:
             await self._bodies.catalog.transact(queue)
         return True
+
+    async def _unknown_epochs(self) -> None:
+        """Take epochs that only pieces tell of for dead ones."""
+        found: set[int] = set()
+        for node in self._bodies.placer.nodes():
+            if not self._bodies.placer.is_up(node.id) or not node.backend.properties().supports_list:
+                continue
+            try:
+                async for entry in node.backend.list():
+                    if _PIECE_NAME.fullmatch(entry.name):
+                        found.add(int(entry.name[:16], 16))
+            except (BackendError, OSError, TimeoutError) as error:
+                self._bodies.placer.observe(node.id, ok=False, seconds=0.0, error=error)
+                log.warning("pieces on node %s can't be listed: %s", node.name, error)
+        if unknown := await self._epochs.enter_dead(found):
+            log.info("pieces of %d unknown epochs were found", len(unknown))
 
     async def _dead_epochs(self) -> bool:
         """Look through one node for one dead epoch's pieces that nothing references. False when there is no more."""
