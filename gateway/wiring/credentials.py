@@ -52,5 +52,5 @@ def example(endpoint: str, region: str, key: AccessKey) -> str:
         f"export AWS_SECRET_ACCESS_KEY={key.secret}\n"
         f"export AWS_DEFAULT_REGION={region}\n"
         f"export AWS_ENDPOINT_URL={endpoint}\n"
-        "aws s3 mb s3://first && aws s3 cp README.md s3://first/ && aws s3 ls s3://first\n"
+        "aws s3 mb s3://first && echo hello | aws s3 cp - s3://first/hello && aws s3 ls s3://first\n"
     )
