@@ -9,6 +9,9 @@ BIN := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
 
+# What `make soak` runs; `make soak SOAK=tests/crash` runs one of them.
+SOAK ?= tests/crash tests/races tests/rot tests/powerloss tests/load
+
 .PHONY: help up test check bench soak peers format clean
 
 help:  ## show this
@@ -27,7 +30,7 @@ up: .venv/.synced  ## run the server over six embedded nodes, in the foreground
 	@exec $(BIN)/atoll up
 
 test: .venv/.synced  ## the test suite, seeded and reduced: under 15 minutes
-	$(BIN)/pytest -q -m "not soak" -n 2 --dist loadgroup --hypothesis-seed=0
+	$(BIN)/pytest -q -n 2 --dist loadgroup --hypothesis-seed=0
 
 check: .venv/.synced  ## style, types, import arrows and the project's own rules
 	$(BIN)/ruff check .
@@ -39,8 +42,8 @@ check: .venv/.synced  ## style, types, import arrows and the project's own rules
 bench: .venv/.synced peers  ## measure beside a peer; writes bench/results.json
 	$(BIN)/python -m bench.run
 
-soak: .venv/.synced  ## crash, race, rot and load at full length
-	$(BIN)/pytest -q -m soak --timeout=7200
+soak: .venv/.synced  ## crash, race, rot, power loss and load at full length; prints figures
+	ATOLL_SOAK=1 $(BIN)/pytest -q -n 2 --dist loadgroup $(SOAK)
 
 peers: .venv/.synced  ## install the foreign clients and servers that tests and bench run, into .peers/
 	$(BIN)/python tests/clients/peers.py $(abspath $(UV))

@@ -3,20 +3,63 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
+from collections.abc import Callable
 
 import pytest
 
 #: Set to 1 by `make soak`. Servers under test never see it: their environment holds no ATOLL_ variable of ours.
 VARIABLE = "ATOLL_SOAK"
+SOAK = os.environ.get(VARIABLE) == "1"
+#: Seconds that one test may take in the soak, whatever its own limit is.
+_SOAK_LIMIT = 7200
+_FIGURE = "figure"
 
 
 @pytest.fixture(scope="session")
 def soak() -> bool:
     """Whether this is the full-length run."""
-    return os.environ.get(VARIABLE) == "1"
+    return SOAK
 
 
 @pytest.fixture(scope="session")
 def rounds(soak: bool) -> int:
     """A multiple of the reduced length."""
     return 20 if soak else 1
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Say what a run amounted to, in a line; the soak prints the lines at its end."""
+
+    def say(line: str) -> None:
+        record_property(_FIGURE, line)
+
+    return say
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items if SOAK else ():
+        item.add_marker(pytest.mark.timeout(_SOAK_LIMIT), append=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the soak did, suite by suite."""
+    if not SOAK:
+        return
+    tests: dict[str, int] = defaultdict(int)
+    seconds: dict[str, float] = defaultdict(float)
+    lines: dict[str, list[str]] = defaultdict(list)
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            suite, _, name = report.nodeid.rpartition("/")
+            tests[suite] += 1
+            seconds[suite] += report.duration
+            for kind, line in report.user_properties:
+                if kind == _FIGURE:
+                    lines[suite].append(f"  {name}: {line}")
+    terminalreporter.section("figures")
+    for suite in sorted(tests):
+        terminalreporter.write_line(f"{suite}: {tests[suite]} tests, {seconds[suite]:.0f} s")
+        for line in lines[suite]:
+            terminalreporter.write_line(line)

@@ -38,6 +38,7 @@ class Rig:
         self.history = History()
         self.seeded = random.Random(seed)
         self.crashes = self.cut_off = 0
+        self.restarts: list[float] = []  # seconds until the server was ready
         self._gate = folder / "armed"
         self._admin = AdminClient(self.server.data)
 
@@ -45,7 +46,9 @@ class Rig:
         """Start with a crash point that stays shut until `crash`, and check what the last crash left."""
         self._gate.unlink(missing_ok=True)
         first = not self.server.data.exists()
+        began = time.monotonic()
         self.server.start(env={"ATOLL_CRASH_POINT": f"{point}:{nth}@{self._gate}"} if point else {})
+        self.restarts.append(time.monotonic() - began)
         if first:
             self.server.client().create_bucket(Bucket=BUCKET)
         self.check()
@@ -96,6 +99,13 @@ class Rig:
             assert self.server.wait() == -9, "".join(self.server.output[-20:])
         assert load.cut_off, f"{point}: no request was under way"
         self.crashes += 1
+
+    def figures(self) -> str:
+        """What the run amounted to."""
+        return (
+            f"{self.crashes} crashes, {self.history.acknowledged} operations answered, {self.cut_off} cut off, "
+            f"ready again after {max(self.restarts):.1f} s at most"
+        )
 
     def finish(self) -> None:
         """What is stored is what is live, piece by piece; ends the server."""

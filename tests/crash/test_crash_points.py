@@ -40,7 +40,7 @@ def provoker(rig: Rig, point: str) -> Callable[[], None] | None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("point", [*FOREGROUND, *COMPACTION, *COLLECTION, *ROTATION])
-def test_crash_point(point: str, tmp_path: Path, hits: int) -> None:
+def test_crash_point(point: str, tmp_path: Path, hits: int, figure: Callable[[str], None]) -> None:
     rig = Rig(tmp_path, point)
     away, node = tmp_path / "away", rig.server.nodes / "6"
     provoke = provoker(rig, point)
@@ -57,22 +57,25 @@ def test_crash_point(point: str, tmp_path: Path, hits: int) -> None:
         rig.crash(point, provoke)
     rig.start()
     rig.finish()
+    figure(rig.figures())
     assert rig.crashes == hits
     assert rig.history.acknowledged > 20 * hits
 
 
 @pytest.mark.timeout(900)
-def test_killed_at_random_instants(tmp_path: Path, hits: int) -> None:
+def test_killed_at_random_instants(tmp_path: Path, hits: int, figure: Callable[[str], None]) -> None:
     rig = Rig(tmp_path, "instants")
     for _ in range(2 * hits):
         rig.start()
         with rig.load(threads=8):
             time.sleep(rig.seeded.uniform(0.1, 1.5))
             rig.server.kill()
+        rig.crashes += 1
     rig.start()
     rig.finish()
     rig.start()
     rig.finish_empty()
+    figure(rig.figures())
     assert rig.cut_off > 2 * hits
 
 
