@@ -186,7 +186,7 @@ async def test_power_cut_from_outside_while_busy(lossy: LossyFolder) -> None:
         witness = Witness(lossy.path / "node")
         work = asyncio.ensure_future(witness.work(50, writers=8))
         async with asyncio.timeout(30):
-            while not witness.attempted:
+            while not witness.attempted:  # noqa: ASYNC110 - the witness is watched, not asked
                 await asyncio.sleep(0.005)
         await asyncio.sleep(turn * 0.04)
         await asyncio.to_thread(lossy.cut_power, keep=0.2, torn=True, seed=turn)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,10 @@ from typing import Any
 
 import boto3
 from aiohttp import web
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.client import Config
+from botocore.credentials import Credentials
 
 from core.access import Principal, PrincipalKind
 from core.clock import SystemClock
@@ -19,6 +23,8 @@ from core.http.limits import KeyLimiter
 from gateway.s3.checksums import Integrity, output_members
 from gateway.s3.contract import Handler, S3Error, S3Request, S3Response, S3Settings
 from gateway.s3.edge import S3Edge
+from gateway.s3.signature.keys import derive
+from gateway.s3.signature.verify import ChunkSeed
 
 ACCESS_KEY = "AKIDEXAMPLE"
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
@@ -188,3 +194,46 @@ async def running(
 
 def amz_now() -> str:
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+
+
+class _Signer(S3SigV4Auth):  # type: ignore[misc]
+    """Signs with any value of x-amz-content-sha256."""
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__(Credentials(ACCESS_KEY, SECRET), "s3", "us-east-1")
+        self.sha256 = sha256
+
+    def payload(self, request: AWSRequest) -> str:
+        return self.sha256
+
+
+def signed_head(
+    edge: Running, method: str, target: str, headers: dict[str, str], sha256: str = "UNSIGNED-PAYLOAD"
+) -> bytes:
+    """A signed request's head for a raw socket; headers whose name starts with `!` are added after signing."""
+    late = {name[1:]: value for name, value in headers.items() if name.startswith("!")}
+    early = {name: value for name, value in headers.items() if not name.startswith("!")}
+    request = AWSRequest(method=method, url=f"{edge.url}{target}", headers=early)
+    _Signer(sha256).add_auth(request)
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {edge.host}:{edge.port}"]
+    lines += [f"{name}: {value}" for name, value in {**dict(request.headers), **late}.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def seed_of(head: bytes) -> ChunkSeed:
+    text = head.decode()
+    signature = re.search(r"Signature=([0-9a-f]{64})", text)
+    date = re.search(r"X-Amz-Date: (\S+)", text, re.IGNORECASE)
+    assert signature is not None
+    assert date is not None
+    day = date[1][:8]
+    return ChunkSeed(derive(SECRET, day, "us-east-1", "s3"), date[1], f"{day}/us-east-1/s3/aws4_request", signature[1])
+
+
+def status_of(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+def code_of(answer: bytes) -> str:
+    found = re.search(rb"<Code>([^<]+)</Code>", answer)
+    return found[1].decode() if found else ""

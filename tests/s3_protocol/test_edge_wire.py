@@ -5,66 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import re
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import AsyncIterator
 
 import pytest
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 
-from core.buffers import Buffer
-from core.http.limits import KeyLimiter
-from gateway.s3.contract import S3Error, S3Request, S3Response, S3Settings
-from gateway.s3.signature.keys import derive
-from gateway.s3.signature.verify import ChunkSeed
+from gateway.s3.contract import S3Settings
 from tests.s3_protocol import test_chunks
-from tests.s3_protocol.edge_support import ACCESS_KEY, SECRET, Running, read_answer, running
-
-
-class _Signer(S3SigV4Auth):  # type: ignore[misc]
-    """Signs with any value of x-amz-content-sha256."""
-
-    def __init__(self, sha256: str) -> None:
-        super().__init__(Credentials(ACCESS_KEY, SECRET), "s3", "us-east-1")
-        self.sha256 = sha256
-
-    def payload(self, request: AWSRequest) -> str:
-        return self.sha256
-
-
-def signed_head(
-    edge: Running, method: str, target: str, headers: dict[str, str], sha256: str = "UNSIGNED-PAYLOAD"
-) -> bytes:
-    """A signed request's head for a raw socket; headers whose name starts with `!` are added after signing."""
-    late = {name[1:]: value for name, value in headers.items() if name.startswith("!")}
-    early = {name: value for name, value in headers.items() if not name.startswith("!")}
-    request = AWSRequest(method=method, url=f"{edge.url}{target}", headers=early)
-    _Signer(sha256).add_auth(request)
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {edge.host}:{edge.port}"]
-    lines += [f"{name}: {value}" for name, value in {**dict(request.headers), **late}.items()]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode()
-
-
-def seed_of(head: bytes) -> ChunkSeed:
-    text = head.decode()
-    signature = re.search(r"Signature=([0-9a-f]{64})", text)
-    date = re.search(r"X-Amz-Date: (\S+)", text, re.IGNORECASE)
-    assert signature is not None
-    assert date is not None
-    day = date[1][:8]
-    return ChunkSeed(derive(SECRET, day, "us-east-1", "s3"), date[1], f"{day}/us-east-1/s3/aws4_request", signature[1])
-
-
-def status_of(answer: bytes) -> int:
-    return int(answer.split(b" ", 2)[1])
-
-
-def code_of(answer: bytes) -> str:
-    found = re.search(rb"<Code>([^<]+)</Code>", answer)
-    return found[1].decode() if found else ""
+from tests.s3_protocol.edge_support import Running, code_of, read_answer, running, seed_of, signed_head, status_of
 
 
 @pytest.fixture
@@ -252,7 +202,7 @@ def http_chunked(data: bytes, size: int = 37) -> bytes:
 )
 async def test_streaming_modes(edge: Running, mode: str, nested: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     payload = bytes(range(256)) * 300
-    crc = base64.b64encode(__import__("zlib").crc32(payload).to_bytes(4, "big")).decode()
+    crc = base64.b64encode(zlib.crc32(payload).to_bytes(4, "big")).decode()
     trailer = mode.endswith("TRAILER")
     headers = {"x-amz-decoded-content-length": str(len(payload)), "Content-Encoding": "gzip, aws-chunked"}
     if trailer:
@@ -363,119 +313,3 @@ async def test_presigned_put_takes_headers_from_the_query(edge: Running) -> None
                 return error.code
 
     assert await asyncio.to_thread(tampered) == 403
-
-
-async def test_head_errors_have_no_body_and_keep_the_connection(edge: Running) -> None:
-    reader, writer = await asyncio.open_connection(edge.host, edge.port)
-    for _ in range(2):
-        writer.write(b"HEAD /bucket/absent HTTP/1.1\r\nHost: h\r\n\r\n")
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
-        assert status_of(head) == 404
-        assert b"<Error>" not in head
-    writer.close()
-
-
-async def test_preflight_without_cors_rules_is_forbidden(edge: Running) -> None:
-    answer = await edge.raw(b"OPTIONS /bucket HTTP/1.1\r\nHost: h\r\n\r\n")
-    assert status_of(answer) == 400
-    answer = await edge.raw(
-        b"OPTIONS /bucket HTTP/1.1\r\nHost: h\r\nOrigin: o\r\nAccess-Control-Request-Method: PUT\r\n\r\n"
-    )
-    assert (status_of(answer), code_of(answer)) == (403, "AccessForbidden")
-
-
-async def test_documents_are_checked_before_they_are_believed(edge: Running) -> None:
-    body = b"<Delete><Object><Key>k</Key></Object></Delete>"
-    good = base64.b64encode(hashlib.md5(body).digest()).decode()
-    bad = base64.b64encode(hashlib.md5(b"").digest()).decode()
-    for md5, status, code in ((bad, 400, "BadDigest"), (good, 200, "")):
-        head = signed_head(edge, "POST", "/bucket?delete=", {"Content-MD5": md5, "!Content-Length": str(len(body))})
-        answer = await edge.raw(head + body)
-        assert (status_of(answer), code_of(answer)) == (status, code)
-    empty = await edge.raw(signed_head(edge, "POST", "/bucket?delete", {"!Content-Length": "0"}))
-    assert (status_of(empty), code_of(empty)) == (400, "MissingRequestBodyError")
-    large = await edge.raw(signed_head(edge, "POST", "/bucket?delete", {"!Content-Length": str(5 << 20)}))
-    assert (status_of(large), code_of(large)) == (400, "MaxMessageLengthExceeded")
-
-
-async def test_complete_does_not_take_the_objects_checksum_for_its_documents(edge: Running) -> None:
-    body = b"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>e</ETag></Part></CompleteMultipartUpload>"
-    headers = {"x-amz-checksum-crc32": "AAAAAA==", "!Content-Length": str(len(body))}
-    answer = await edge.raw(signed_head(edge, "POST", "/bucket/k?uploadId=u", headers) + body)
-    assert status_of(answer) == 200
-    params = edge.objects.requests[-1].params
-    assert params["MultipartUpload"] == {"Parts": [{"PartNumber": 1, "ETag": "e"}]}
-    assert params["ChecksumCRC32"] == "AAAAAA=="
-
-
-async def test_one_key_can_not_take_every_place() -> None:
-    gate = asyncio.Event()
-
-    async def wait(request: S3Request) -> S3Response:
-        await gate.wait()
-        return S3Response()
-
-    async with running(handlers={"GetObject": wait}, limiter=KeyLimiter(1)) as edge:
-        first = asyncio.create_task(edge.raw(signed_head(edge, "GET", "/bucket/a", {})))
-        await asyncio.sleep(0.1)
-        answer = await edge.raw(signed_head(edge, "GET", "/bucket/b", {}))
-        assert (status_of(answer), code_of(answer)) == (503, "SlowDown")
-        assert b"Retry-After" in answer
-        gate.set()
-        assert status_of(await first) == 200
-        assert status_of(await edge.raw(signed_head(edge, "GET", "/bucket/b", {}))) == 200
-
-
-async def _breaking(after: int) -> AsyncIterator[Buffer]:
-    for _ in range(after):
-        yield b"x" * 1000
-    raise S3Error("ServiceUnavailable")
-
-
-@pytest.mark.parametrize("after", [0, 1])
-async def test_a_body_that_breaks_is_never_taken_for_whole(after: int) -> None:
-    async def get(request: S3Request) -> S3Response:
-        return S3Response(body=_breaking(after), length=2000)
-
-    async with running(handlers={"GetObject": get}) as edge:
-        head = signed_head(edge, "GET", "/bucket/a", {})
-        if after:
-            with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
-                await edge.raw(head)
-        else:
-            answer = await edge.raw(head)
-            assert (status_of(answer), code_of(answer)) == (503, "ServiceUnavailable")
-
-
-async def test_failures_tell_nothing_of_the_inside(caplog: pytest.LogCaptureFixture) -> None:
-    async def fail(request: S3Request) -> S3Response:
-        raise RuntimeError("the secret path /var/lib")
-
-    async with running(handlers={"GetObject": fail}) as edge:
-        answer = await edge.raw(signed_head(edge, "GET", "/bucket/a", {}))
-    assert (status_of(answer), code_of(answer)) == (500, "InternalError")
-    assert b"/var/lib" not in answer
-    assert "request failed" in caplog.text
-
-
-async def test_header_values_can_not_begin_another_header() -> None:
-    async def get(request: S3Request) -> S3Response:
-        return S3Response({"ContentDisposition": "a\r\nSet-Cookie: x"}, body=b"")
-
-    async with running(handlers={"GetObject": get}) as edge:
-        answer = await edge.raw(signed_head(edge, "GET", "/bucket/a", {}))
-    assert b"\r\nSet-Cookie" not in answer
-    assert b"Content-Disposition: a  Set-Cookie: x\r\n" in answer
-
-
-def test_a_handler_of_no_operation_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match="PutObjects"):
-        asyncio.run(_run_with_unknown())
-
-
-async def _run_with_unknown() -> None:
-    async def nothing(request: S3Request) -> S3Response:
-        return S3Response()
-
-    async with running(handlers={"PutObjects": nothing}):
-        pass
