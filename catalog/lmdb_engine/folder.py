@@ -29,6 +29,14 @@ class FolderLock:
         os.close(self._fd)
 
 
+def holds_catalog(folder: Path) -> bool:
+    """Whether there is anything in `folder` that opening would not begin anew."""
+    try:
+        return (folder / DATA_NAME).stat().st_size > 0
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def sync_folder(folder: Path) -> None:
     """Make the folder's entries durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -25,6 +25,7 @@ from catalog.fencing import FencedCatalog
 from catalog.leased_worker import LeasedWorker
 from catalog.leases import Leases
 from catalog.lmdb_engine.catalog import LmdbCatalog
+from catalog.lmdb_engine.folder import holds_catalog
 from core.access import PrincipalKind
 from core.clock import SystemClock
 from core.errors import ConfigError, StartRefused
@@ -170,15 +171,15 @@ class Gateway:
 
     async def _open_catalog(self, may_create: bool) -> LmdbCatalog:
         folder, nodes = self.settings.data / "catalog", self.settings.data / "nodes"
-        if not folder.exists():
+        if not holds_catalog(folder):
             if not may_create:
                 raise StartRefused(
                     f"{self.settings.data} holds no deployment; `atoll up` or `atoll serve --init` makes one"
                 )
             if nodes.exists() and any(nodes.iterdir()):
                 raise StartRefused(
-                    f"{nodes} holds nodes but {folder} is missing; put it back, or restore a backup of it with "
-                    f"`atoll catalog restore`"
+                    f"{nodes} holds nodes but {folder} is missing or empty; put it back, or restore a backup of it "
+                    f"with `atoll catalog restore`"
                 )
         return await LmdbCatalog.open(folder, clock=self.clock)
 
