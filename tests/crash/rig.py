@@ -35,6 +35,7 @@ class Rig:
 
     def __init__(self, folder: Path, seed: str) -> None:
         self.server = LiveServer(folder)
+        self.environment: dict[str, str] = {}  # of the processes that start from now on
         self.history = History()
         self.seeded = random.Random(seed)
         self.crashes = self.cut_off = 0
@@ -47,7 +48,8 @@ class Rig:
         self._gate.unlink(missing_ok=True)
         first = not self.server.data.exists()
         began = time.monotonic()
-        self.server.start(env={"ATOLL_CRASH_POINT": f"{point}:{nth}@{self._gate}"} if point else {})
+        armed = {"ATOLL_CRASH_POINT": f"{point}:{nth}@{self._gate}"} if point else {}
+        self.server.start(env={**self.environment, **armed})
         self.restarts.append(time.monotonic() - began)
         if first:
             self.server.client().create_bucket(Bucket=BUCKET)

@@ -79,6 +79,22 @@ def test_killed_at_random_instants(tmp_path: Path, hits: int, figure: Callable[[
     assert rig.cut_off > 2 * hits
 
 
+@pytest.mark.parametrize("rule", ["waiting", "orphans"])
+def test_a_rule_that_is_left_out_is_found(tmp_path: Path, rule: str) -> None:
+    """The tests above can fail: for a server that answers before its commit is durable, or leaves pieces behind."""
+    rig = Rig(tmp_path, rule)
+    rig.start()
+    rig.server.stop()
+    rig.environment = {"PYTHONPATH": str(Path(__file__).parent / "careless"), "LEFT_OUT": rule}
+    rig.start("pieces-written", 10)
+    found = {"waiting": "no order explains|NoSuchKey|NoSuchUpload", "orphans": "leaked: node"}[rule]
+    with pytest.raises(AssertionError, match=found):  # noqa: PT012
+        rig.crash("pieces-written", None)
+        rig.start()
+        rig.finish()
+    rig.server.kill()
+
+
 def test_every_point_of_the_program_is_tested() -> None:
     """A point that somebody adds or renames does not go untested."""
     named = set()
