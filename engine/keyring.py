@@ -198,6 +198,8 @@ class Keyring:
         if self._current.pop(bucket_id, None) is not None:
             for pair in [pair for pair in self._keys if pair[0] == bucket_id]:
                 del self._keys[pair]
+        for opened in [opened for opened in self._opened if opened[0] == bucket_id]:
+            del self._opened[opened]
 
     def warm(self, bucket_id: bytes) -> bool:
         """Whether this bucket's keys are in memory."""

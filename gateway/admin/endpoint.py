@@ -33,12 +33,11 @@ def listen(folder: Path) -> socket.socket:
     (folder / NAME).unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        before = os.umask(0o177)  # the socket is born 0600: a later chmod would leave a moment for others
-        try:
-            with _short_path(folder) as path:
-                listener.bind(path)
-        finally:
-            os.umask(before)
+        # The name is born with the socket's own mode: a later chmod would leave a moment for others, and a umask would
+        # hold for files that threads make meanwhile.
+        os.fchmod(listener.fileno(), 0o600)
+        with _short_path(folder) as path:
+            listener.bind(path)
         listener.listen(_BACKLOG)
         listener.setblocking(False)
     except BaseException:

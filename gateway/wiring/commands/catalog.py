@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import click
@@ -67,4 +68,9 @@ async def _restore(source: Path, folder: Path) -> BackupSummary:
     if present.exists():
         present.rename(kept)
     beside.rename(present)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
     return summary
