@@ -20,13 +20,6 @@ from tests.races.world import Gateway, etag, value
 CREATE = WriteCondition(absent=True)
 
 
-async def last_turn(gateway: Gateway) -> None:
-    """What a gateway still does when it learned that it is dead: it deletes the pieces that it wrote in vain. (Had it
-    been killed first, those that it wrote after its epoch was swept would stay.)"""
-    with contextlib.suppress(EpochLost):
-        await gateway.collection.turn()
-
-
 class PausedGateway(Race):
     """A gateway is declared dead and its pieces are collected while it writes: it must not commit onto them."""
 
@@ -53,9 +46,6 @@ class PausedGateway(Race):
 
         return {"large": large, "reap": reap, "small": small}
 
-    async def after(self) -> None:
-        await last_turn(self.world.gateways[0])
-
 
 class PausedCompaction(Race):
     """The same to a gateway that is compacting and collecting."""
@@ -80,9 +70,6 @@ class PausedCompaction(Race):
             await other.collect()
 
         return {"compact": compact, "reap": reap}
-
-    async def after(self) -> None:
-        await last_turn(self.world.gateways[0])
 
 
 class HeadMovedAndBack(Race):
