@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import lmdb
 
+from catalog.errors import FeedTrimmed
 from catalog.lmdb_engine.folder import DATA_NAME, sync_folder
 from core.workers import WorkerReport, WorkerState
 
@@ -63,19 +64,27 @@ class Repacker:
         self._least = least_bytes
         self._most = most_bytes
         self._dense = 0
-        self._sequence = -1
+        self._sequence = catalog.known_sequence
         self._turns = 0
 
     async def turn(self) -> WorkerState:
         """Repack, if nothing was committed since the last turn and it is worth it."""
         catalog = self._catalog
-        idle, self._sequence = catalog.known_sequence == self._sequence, catalog.known_sequence
+        before, self._sequence = self._sequence, catalog.known_sequence
         size = catalog.file_bytes()
+        idle = before == self._sequence or await self._only_coordination(before)
         if idle and size <= self._most and size - self._dense > max(self._least, self._growth * self._dense):
             await catalog.repack()
             self._dense = catalog.file_bytes()
             self._turns += 1
         return WorkerState.IDLE
+
+    async def _only_coordination(self, since: int) -> bool:
+        """Whether nothing but heartbeats and leases, which never end and are in no feed, was committed."""
+        try:
+            return not await self._catalog.changes(since, limit=1)
+        except FeedTrimmed:
+            return False
 
     def report(self) -> WorkerReport:
         return WorkerReport(progress=f"{self._dense} bytes when last dense", counters={"repacked": self._turns})

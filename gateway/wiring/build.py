@@ -26,6 +26,7 @@ from catalog.leased_worker import LeasedWorker
 from catalog.leases import Leases
 from catalog.lmdb_engine.catalog import LmdbCatalog
 from catalog.lmdb_engine.folder import holds_catalog
+from catalog.lmdb_engine.repack import Repacker
 from core.access import PrincipalKind
 from core.clock import SystemClock
 from core.errors import ConfigError, StartRefused
@@ -123,7 +124,11 @@ class Gateway:
         shared = self._shared_workers(epochs, fenced)
         for worker in shared:
             on_close(worker.release)
-        own: list[Worker] = [HealthWorker(self.bodies, self.placer, self.clock), EpochKeeper(epochs)]
+        own: list[Worker] = [
+            HealthWorker(self.bodies, self.placer, self.clock),
+            EpochKeeper(epochs),
+            Repacker(self.catalog),
+        ]
         self.runner = WorkerRunner([*own, *shared], self._server.load)
         on_close(self.runner.close)
         self.runner.start()

@@ -15,7 +15,7 @@ from catalog.keys import u64
 from catalog.lmdb_engine import catalog as engine
 from catalog.lmdb_engine.catalog import LmdbCatalog
 from catalog.lmdb_engine.repack import COPY_FOLDER, Repacker
-from catalog.prefixes import ENGINE
+from catalog.prefixes import ENGINE, EPOCH
 from core.workers import WorkerState
 from tests.catalog.conformance import A, B, get, put, scan
 
@@ -149,9 +149,11 @@ async def test_the_worker_waits_for_idleness_and_growth(tmp_path: Path) -> None:
     before = catalog.file_bytes()
     await worker.turn()
     assert catalog.file_bytes() == before
+    await put(catalog, (EPOCH + b"beat", b"1"))  # heartbeats never end
     await worker.turn()
     assert catalog.file_bytes() < before
     for _ in range(3):
+        await put(catalog, (EPOCH + b"beat", b"2"))
         await worker.turn()
     assert worker.report().counters["repacked"] == 1
     await catalog.close()

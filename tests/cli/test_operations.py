@@ -37,7 +37,9 @@ def test_status_names_nodes_workers_and_warns_of_the_shared_device(server: LiveS
     shown = status(server)
     assert [node["name"] for node in shown["nodes"]] == [f"disk-{n}" for n in range(1, 7)]
     assert all(node["free"] > 0 for node in shown["nodes"])
-    assert {"collection", "compaction", "health", "repair"} <= {worker["name"] for worker in shown["workers"]}
+    assert {"catalog-repack", "collection", "compaction", "health", "recode", "repair"} <= {
+        worker["name"] for worker in shown["workers"]
+    }
     assert any("share one device" in warning for warning in shown["warnings"])
     plain = server.command("status")
     assert plain.returncode == 0
