@@ -39,7 +39,7 @@ def power_off(server: LiveServer, disk: LossyFolder, *, sudden: bool, seed: int,
     return cut
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("sudden", [True, False], ids=["all-at-once", "disks-first"])
 def test_acknowledged_writes_survive(disk: LossyFolder, rounds: int, *, sudden: bool) -> None:
     server = LiveServer(disk.path / "server")
@@ -81,7 +81,7 @@ def empty(server: LiveServer, bucket: str) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(3600)
 def test_in_a_first_start(disk: LossyFolder, rounds: int) -> None:
     """Power lost anywhere while a deployment is made: the next start goes on, or begins anew."""
     seeded = random.Random("first start")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
 import shutil
-import struct
 import threading
 import time
 import urllib.request
@@ -21,8 +21,6 @@ from tests.harness.live_server import LiveServer
 NODES = 6
 _PIECE = re.compile(r"[0-9a-f]{16}-[0-9a-f]{32}")
 _EVENT = re.compile(r'^atoll_engine_events(?:_total)?\{event="(\w+)"\} ([0-9.e+]+)$', re.MULTILINE)
-#: The end of a piece, as docs/formats/object.md describes it: its last four bytes are the footer's length.
-_LENGTH = struct.Struct("<I")
 
 
 class Nodes:
@@ -38,33 +36,52 @@ class Nodes:
 
     def pieces(self, number: int) -> list[Path]:
         """Every piece on a node, in an order that does not depend on their random names: by size, then by age."""
-        found = [path for path in self.folder(number).rglob("*") if _PIECE.fullmatch(path.name)]
-        return sorted(found, key=lambda path: (path.stat().st_size, path.stat().st_mtime_ns))
+        found = []
+        for path in self.folder(number).rglob("*"):
+            if _PIECE.fullmatch(path.name):
+                with contextlib.suppress(FileNotFoundError):  # the server replaces pieces by itself
+                    status = path.stat()
+                    found.append((status.st_size, status.st_mtime_ns, path))
+        return [path for _, _, path in sorted(found)]
 
-    # Damage. All of it in place, so that a descriptor that the server holds sees it too.
+    # Damage. All of it in place, so that a descriptor that the server holds sees it too, and nothing is made anew where
+    # the server has just replaced a piece. True if there was something to damage.
 
-    def flip(self, path: Path, rng: random.Random, *, low: int = 0, high: int | None = None) -> None:
+    def flip(self, path: Path, rng: random.Random, *, low: int = 0, high: int | None = None) -> bool:
         """Turn one bit in bytes [low, high)."""
-        place = rng.randrange(low, path.stat().st_size if high is None else high)
-        with path.open("r+b") as file:
-            file.seek(place)
-            byte = file.read(1)[0]
-            file.seek(place)
-            file.write(bytes([byte ^ 1 << rng.randrange(8)]))
+        with contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
+            end = os.fstat(file.fileno()).st_size if high is None else high
+            if low < end:
+                place = rng.randrange(low, end)
+                (byte,) = os.pread(file.fileno(), 1, place)
+                os.pwrite(file.fileno(), bytes([byte ^ 1 << rng.randrange(8)]), place)
+                return True
+        return False
 
-    def truncate(self, path: Path, rng: random.Random) -> None:
-        os.truncate(path, rng.randrange(path.stat().st_size))
+    def truncate(self, path: Path, rng: random.Random) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            if size := path.stat().st_size:
+                os.truncate(path, rng.randrange(size))
+                return True
+        return False
 
-    def swap(self, one: Path, other: Path) -> None:
+    def swap(self, one: Path, other: Path) -> bool:
         """Exchange the bytes of two pieces."""
-        first, second = one.read_bytes(), other.read_bytes()
-        one.write_bytes(second)
-        other.write_bytes(first)
+        with contextlib.suppress(FileNotFoundError), one.open("r+b") as first, other.open("r+b") as second:
+            contents = first.read(), second.read()
+            for file, content in ((first, contents[1]), (second, contents[0])):
+                file.seek(0)
+                file.write(content)
+                file.truncate()
+            return contents[0] != contents[1]
+        return False
 
-    def delete(self, path: Path) -> None:
-        # Emptied first: who has it open finds nothing either.
-        os.truncate(path, 0)
-        path.unlink()
+    def delete(self, path: Path) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            os.truncate(path, 0)  # who has it open finds nothing either
+            path.unlink()
+            return True
+        return False
 
     # Folders that go and come back, as an unmounted disk does.
 
