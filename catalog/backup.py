@@ -22,6 +22,7 @@ import msgspec
 from blake3 import blake3
 
 from catalog.errors import BackupDamaged, FutureVersion
+from catalog.hold import put_hold
 from catalog.interface import Catalog, Row
 from catalog.lmdb_engine.catalog import LmdbCatalog
 from catalog.prefixes import FEED
@@ -178,7 +179,8 @@ async def _dump(catalog: Catalog, stream: BinaryIO, progress: Progress | None, n
 async def restore(source: Path | str | BinaryIO, folder: Path | str, progress: Progress | None = None) -> BackupSummary:
     """Make an LMDB catalog in `folder`, absent or empty before, of a backup.
 
-    The folder appears only when all of the backup was read and found whole. Raises BackupDamaged, FutureVersion, or
+    The folder appears only when all of the backup was read and found whole. The catalog is held (see hold.py): on it
+    no piece is deleted before an operator accepts the restore. Raises BackupDamaged, FutureVersion, or
     StartRefused for a folder that is not empty.
     """
     target = Path(folder)
@@ -189,6 +191,7 @@ async def restore(source: Path | str | BinaryIO, folder: Path | str, progress: P
         catalog = await LmdbCatalog.open(partial)
         try:
             summary = await load(source, catalog, progress)
+            await put_hold(catalog, summary.time_us, summary.ceiling)
         finally:
             await catalog.close()
         await asyncio.to_thread(_publish, partial, target)

@@ -7,6 +7,9 @@ that do not answer stay until they do.
 
 Pieces that no row names (uploads that were cut off) carry their writer's epoch in their name. Once that epoch is
 marked dead its gateway can't commit any more, so whatever of it no segment references is deleted.
+
+On a restored catalog that no operator accepted yet (see catalog/hold.py) rows go on through their stages, but no piece
+is deleted save what this process itself wrote in vain: the catalog before the restore may reference any other.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from collections.abc import Sequence
 
 from backends.errors import BackendError
 from catalog.epochs import Epochs
+from catalog.hold import held
 from catalog.interface import Reader, Transaction
 from core.crashpoints import reach
 from core.workers import WorkerReport, WorkerState
@@ -62,6 +66,7 @@ class CollectionWorker:
         self._batches: dict[bytes, tuple[list[bytes], int]] = {}  # queue rows seen, and the commit that showed them
         self._swept: dict[int, set[bytes]] = {}  # dead epoch -> nodes whose pieces were looked through
         self._look_around = False
+        self._held = True  # until the catalog says otherwise
 
     def force(self) -> None:
         """Look once for pieces of epochs that the catalog does not know, too: what was written after the backup that it
@@ -75,6 +80,15 @@ class CollectionWorker:
             if keys:
                 await stage(keys)
                 busy = True
+        # A hold can only be lifted while a catalog is in use, so once there is none it needn't be looked for.
+        self._held = self._held and await held(self._bodies.catalog) is not None
+        if not self._held:
+            busy |= await self._delete_pieces(busy)
+        self._state = WorkerState.BUSY if busy else WorkerState.IDLE
+        return self._state
+
+    async def _delete_pieces(self, busy: bool) -> bool:
+        """Queued pieces and, unless there is other work, what dead epochs left."""
         for node in self._bodies.placer.nodes():
             if self._bodies.placer.is_up(node.id):
                 keys = await self._passed(QUEUE_PIECE + node.id)
@@ -82,10 +96,7 @@ class CollectionWorker:
         if not busy and self._look_around:
             self._look_around, busy = False, True
             await self._unknown_epochs()
-        if not busy:
-            busy = await self._dead_epochs()
-        self._state = WorkerState.BUSY if busy else WorkerState.IDLE
-        return self._state
+        return busy or await self._dead_epochs()
 
     async def standby(self) -> WorkerState:
         """What this process wrote in vain is known to no other."""
@@ -93,9 +104,10 @@ class CollectionWorker:
 
     def report(self) -> WorkerReport:
         counters = self._bodies.counters
+        hold = "; held until the restored catalog is accepted" if self._held else ""
         return WorkerReport(
             self._state,
-            f"{counters.pieces_collected} pieces deleted",
+            f"{counters.pieces_collected} pieces deleted{hold}",
             {
                 "bodies": counters.bodies_collected,
                 "segments": counters.segments_collected,

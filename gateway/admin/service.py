@@ -56,6 +56,8 @@ class Operations(Protocol):
 
     def backup(self, target: Path) -> _Steps: ...
 
+    async def accept_restore(self) -> None: ...
+
     def check(self, *, repair: bool, resume: str) -> _Steps: ...
 
 
@@ -81,6 +83,7 @@ class AdminService:
                 web.post("/keys/export", self._export_key),
                 web.post("/keys/rotate", self._rotate_key),
                 web.post("/catalog/backup", self._backup),
+                web.post("/catalog/accept", self._accept_restore),
                 web.post("/check", self._check),
             ]
         )
@@ -121,6 +124,10 @@ class AdminService:
 
     async def _backup(self, request: web.Request) -> web.StreamResponse:
         return await _stream(request, self._operations.backup(Path(request.query.get("target", ""))))
+
+    async def _accept_restore(self, _: web.Request) -> web.StreamResponse:
+        await self._operations.accept_restore()
+        return _json({})
 
     async def _check(self, request: web.Request) -> web.StreamResponse:
         repair = request.query.get("repair") == "yes"

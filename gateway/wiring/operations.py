@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 
 from backends.errors import BackendError
 from catalog.backup import backup
+from catalog.hold import held, lift_hold
 from core.errors import AtollError
 from core.workers import Forceable, WorkerReport
 from gateway.admin.service import NewUser
@@ -46,11 +48,25 @@ class GatewayOperations:
             "deployment": gateway.deployment.row.id.hex(),
             "root_key": gateway.deployment.keyring.root_key_id,
             "uptime_seconds": round(time.monotonic() - gateway.started, 1),
-            "warnings": gateway.warnings(),
+            "warnings": [*gateway.warnings(), *await self._hold()],
             "nodes": await asyncio.gather(*(self._node(node) for node in gateway.placer.nodes())),
             "health": await health(gateway),
             "workers": await self.workers(),
         }
+
+    async def _hold(self) -> list[str]:
+        hold = await held(self._gateway.catalog)
+        if hold is None:
+            return []
+        made = datetime.fromtimestamp(hold.backup_us / 1e6, tz=UTC).isoformat(timespec="seconds")
+        return [
+            f"the catalog was restored from a backup of {made}: nothing is deleted from nodes, so that you can "
+            "still go back to the one before; once all is well run `atoll catalog accept`"
+        ]
+
+    async def accept_restore(self) -> None:
+        if not await lift_hold(self._gateway.catalog):
+            raise OperationRefused("the catalog is not a restored one, or was accepted before")
 
     async def _node(self, node: Node) -> dict[str, Any]:
         gateway = self._gateway

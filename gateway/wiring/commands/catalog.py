@@ -18,7 +18,7 @@ from gateway.wiring.secret_files import create_private_folder
 
 @click.group("catalog")
 def command() -> None:
-    """Back up or restore the catalog."""
+    """Back up or restore the catalog, or accept a restored one."""
 
 
 @command.command("backup")
@@ -41,7 +41,8 @@ def backup(config: Path | None, data: str | None, target: Path) -> None:
 def restore_command(config: Path | None, data: str | None, source: Path, verify_only: bool) -> None:
     """Put the backup SOURCE in the place of a data folder's catalog; the server must be stopped.
 
-    The present catalog is kept beside as `catalog.before-restore`.
+    The present catalog is kept beside as `catalog.before-restore`. Nothing is deleted from nodes, so that you can put
+    it back, until `atoll catalog accept`.
     """
     if verify_only:
         summary = asyncio.run(verify_backup(source))
@@ -51,7 +52,21 @@ def restore_command(config: Path | None, data: str | None, source: Path, verify_
     create_private_folder(folder)
     with folder_lock(folder):
         summary = asyncio.run(_restore(source, folder))
-    click.echo(f"restored {summary.rows} rows at sequence {summary.sequence}; start the server, then run `atoll check`")
+    click.echo(
+        f"restored {summary.rows} rows at sequence {summary.sequence}; start the server, run `atoll check`, and "
+        "`atoll catalog accept` once all is well: until then nothing is deleted from nodes"
+    )
+
+
+@command.command("accept")
+@settings_options
+def accept(config: Path | None, data: str | None) -> None:
+    """Let the running server delete what its restored catalog does not need.
+
+    After that `catalog.before-restore` is of no use: pieces that only it references are deleted.
+    """
+    admin_client(config, data).call("POST", "/catalog/accept")
+    click.echo("accepted; pieces that only catalog.before-restore references will be deleted")
 
 
 async def _restore(source: Path, folder: Path) -> BackupSummary:
