@@ -130,6 +130,10 @@ class Rig:
 
     def _empty(self) -> None:
         client = self.server.client()
+        for bucket in client.list_buckets()["Buckets"]:
+            if bucket["Name"] != BUCKET:
+                client.delete_object(Bucket=bucket["Name"], Key="key")
+                client.delete_bucket(Bucket=bucket["Name"])
         for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=BUCKET):
             for upload in page.get("Uploads", []):
                 client.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])

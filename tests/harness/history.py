@@ -27,6 +27,8 @@ PART = 5 << 20
 #: A slow upload: bytes at a time, and the pause after each. One takes about half a second.
 TRICKLE = 50_000
 PAUSE = 0.02
+#: How many new buckets are looked at again after they were looked at once.
+REMEMBERED = 20
 #: Threads that upload slowly, beside the others: at any instant a request is under way.
 SLOW = 2
 
@@ -49,6 +51,7 @@ class History:
     operations: dict[str, list[Operation]] = field(default_factory=lambda: defaultdict(list))
     acknowledged: int = 0
     unknown: int = 0
+    made: dict[str, str] = field(default_factory=dict)  # new bucket -> the value of its one object
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, key: str, operation: Operation) -> None:
@@ -146,8 +149,9 @@ class LoadGenerator:
                     self._delete,
                     self._remove,
                     self._get,
+                    self._new_bucket,
                 ),
-                weights=(6, 3, 3, 2, 2, 3, 2, 6),
+                weights=(6, 3, 3, 2, 2, 3, 2, 6, 1),
             )[0]
             try:
                 action(client, key, body, seeded)
@@ -266,6 +270,21 @@ class LoadGenerator:
     def _delete(self, client: Any, key: str, _: bytes, __: random.Random) -> None:
         self._run(key, "delete", _sets(ABSENT), lambda: client.delete_object(Bucket=self.bucket, Key=key))
 
+    def _new_bucket(self, client: Any, _: str, body: bytes, seeded: random.Random) -> None:
+        """A bucket, which has a key of its own, and an object in it."""
+        name = f"made-{seeded.getrandbits(60):x}"
+        try:
+            client.create_bucket(Bucket=name)
+            client.put_object(Bucket=name, Key="key", Body=body)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:
+                raise
+            return
+        except (BotoCoreError, OSError) as error:
+            raise _Gone from error
+        with self._history.lock:
+            self._history.made[name] = tag(body)
+
     def _remove(self, client: Any, key: str, _: bytes, seeded: random.Random) -> None:
         """Delete what was just seen, and nothing else."""
         current = self._get(client, key, b"", seeded)
@@ -357,4 +376,7 @@ def settle(server: LiveServer, bucket: str, history: History) -> History:
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
     listed = {entry["Key"]: entry["ETag"] for page in pages for entry in page.get("Contents", [])}
     assert listed == etags, "the listing is not what is there"
-    return History(present, acknowledged=history.acknowledged, unknown=history.unknown)
+    for name, value in history.made.items():
+        assert tag(client.get_object(Bucket=name, Key="key")["Body"].read()) == value, name
+    made = dict(list(history.made.items())[-REMEMBERED:])
+    return History(present, acknowledged=history.acknowledged, unknown=history.unknown, made=made)
