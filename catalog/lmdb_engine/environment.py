@@ -142,8 +142,8 @@ class Environment:
         self._env.set_mapsize(self._env.info()["map_size"] * 2)
 
     def translate(self, error: BaseException) -> CatalogError:
-        """A failed commit in our words: CatalogFull when it failed only for want of space, so that nothing is in
-        doubt and a later one may succeed; else CatalogFailed."""
+        """A failed write in our words: CatalogFull when it seems to have failed only for want of space, so that a later
+        one may succeed; else CatalogFailed. Whether a commit is in doubt it can't tell: see `Writer`."""
         code = getattr(error, "code", getattr(error, "errno", None))
         full = isinstance(error, (lmdb.MapFullError, lmdb.TxnFullError, lmdb.DiskError)) or code in _NO_SPACE
         # LMDB calls a write that was cut short for want of space an I/O error.

@@ -261,7 +261,22 @@ class Writer:
             if not self.long_readers:
                 self._remap()
             return
-        self._fail(self._environment.translate(error))
+        cause = self._environment.translate(error)
+        if not isinstance(cause, CatalogFull):
+            self._fail(cause)
+            return
+        # Space lacks for pages. If what failed was the record that makes them valid, LMDB begins no transaction any
+        # more: only that tells whether this commit is in doubt.
+        self._busy = True
+        self._committer.begin(lambda panic, txn: self._refused(cause, panic, txn))
+
+    def _refused(self, cause: CatalogError, panic: BaseException | None, txn: Any) -> None:
+        """After a commit that failed for want of space, with the next transaction or why there is none."""
+        self._busy = False
+        self._txn = txn
+        if panic is not None:
+            cause = CatalogFailed(f"a commit of the catalog is in doubt: {panic}; it refuses writes until opened anew")
+        self._fail(cause)
 
     def _remap(self) -> None:
         """Enlarge the map and write the batch again."""
@@ -283,7 +298,8 @@ class Writer:
         failed = [batch for batch in (self._writing, self._gathering) if batch is not None]
         self._writing, self._gathering = None, Batch()
         if isinstance(cause, CatalogFull):
-            self._begin()
+            if self._txn is None:
+                self._begin()
         elif self._error is None:
             self._error = cause
         self._update()

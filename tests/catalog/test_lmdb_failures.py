@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from catalog.interface import Reader, Transaction
 from catalog.keys import u64
 from catalog.lmdb_engine.catalog import LmdbCatalog
 from catalog.lmdb_engine.committer import Committer, Done
+from catalog.lmdb_engine.environment import Environment
 from catalog.lmdb_engine.pages import PageFile
 from catalog.prefixes import ENGINE
 from tests.catalog.conformance import A, B, get, put, remove, scan
@@ -115,6 +117,31 @@ async def test_a_failed_sync_is_final(tmp_path: Path, monkeypatch: pytest.Monkey
     catalog = await LmdbCatalog.open(tmp_path)
     await put(catalog, (B, b"again"))
     assert await scan(catalog) == [(A, b"durable"), (B, b"again")]
+    await catalog.close()
+
+
+async def test_a_commit_in_doubt_is_no_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a nearly full disk, a commit whose last record failed may be on disk all the same."""
+    catalog = await LmdbCatalog.open(tmp_path)
+    await put(catalog, (A, b"durable"))
+
+    def failing(self: Committer, txn: Any, done: Done) -> None:
+        error = lmdb.Error("mdb_txn_commit: Input/output error")
+        error.code = errno.EIO
+        self.abort(txn, lambda _error, _txn: done(error, None))
+
+    def panicking(self: Committer, done: Done) -> None:
+        asyncio.get_running_loop().call_soon(done, lmdb.PanicError("mdb_txn_begin"), None)
+
+    monkeypatch.setattr(Environment, "_lacks_space", lambda _: True)
+    monkeypatch.setattr(Committer, "commit", failing)
+    with pytest.raises(CatalogFull):
+        await put(catalog, (A, b"no space for its pages"))
+    monkeypatch.setattr(Committer, "begin", panicking)
+    with pytest.raises(CatalogFailed, match="in doubt"):
+        await put(catalog, (A, b"perhaps on disk"))
+    with pytest.raises(CatalogFailed):
+        await put(catalog, (A, b"refused"))
     await catalog.close()
 
 
