@@ -126,7 +126,7 @@ async def test_a_commit_in_doubt_is_no_full_disk(tmp_path: Path, monkeypatch: py
     await put(catalog, (A, b"durable"))
 
     def failing(self: Committer, txn: Any, done: Done) -> None:
-        error = lmdb.Error("mdb_txn_commit: Input/output error")
+        error: Any = lmdb.Error("mdb_txn_commit: Input/output error")
         error.code = errno.EIO
         self.abort(txn, lambda _error, _txn: done(error, None))
 
