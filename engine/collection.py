@@ -17,9 +17,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from backends.errors import BackendError
+from backends.interface import Entry
 from catalog.epochs import Epochs
 from catalog.hold import held
 from catalog.interface import Reader, Transaction
@@ -44,8 +46,10 @@ from engine.records_data import BODY_ROW, SEGMENT_ROW
 
 log = logging.getLogger("atoll.engine")
 
-#: Seconds that a node may take to delete some pieces.
+#: Seconds that a node may take to delete some pieces, or to name the next one of a list.
 PATIENCE = 30.0
+#: Of so many turns with other work, one looks for pieces without rows all the same.
+SWEEP_EVERY = 16
 _BATCH = 256
 _SIDE_BY_SIDE = 16
 _U32 = 4
@@ -66,6 +70,7 @@ class CollectionWorker:
         self._batches: dict[bytes, tuple[list[bytes], int]] = {}  # queue rows seen, and the commit that showed them
         self._swept: dict[int, set[bytes]] = {}  # dead epoch -> nodes whose pieces were looked through
         self._look_around = False
+        self._unswept = 0  # turns since pieces without rows were looked for
         self._held = True  # until the catalog says otherwise
 
     def force(self) -> None:
@@ -88,15 +93,20 @@ class CollectionWorker:
         return self._state
 
     async def _delete_pieces(self, busy: bool) -> bool:
-        """Queued pieces and, unless there is other work, what dead epochs left."""
+        """Queued pieces and, in turns without other work and some with, what dead epochs left."""
         for node in self._bodies.placer.nodes():
             if self._bodies.placer.is_up(node.id):
                 keys = await self._passed(QUEUE_PIECE + node.id)
                 busy |= bool(keys) and await self._pieces_gone(node, keys)
-        if not busy and self._look_around:
-            self._look_around, busy = False, True
+        self._unswept += 1
+        if busy and self._unswept < SWEEP_EVERY:
+            return True
+        self._unswept = 0
+        if self._look_around:
+            self._look_around = False
             await self._unknown_epochs()
-        return busy or await self._dead_epochs()
+            return True
+        return await self._dead_epochs() or busy
 
     async def standby(self) -> WorkerState:
         """What this process wrote in vain is known to no other."""
@@ -262,9 +272,10 @@ class CollectionWorker:
             if not self._bodies.placer.is_up(node.id) or not node.backend.properties().supports_list:
                 continue
             try:
-                async for entry in node.backend.list():
-                    if _PIECE_NAME.fullmatch(entry.name):
-                        found.add(int(entry.name[:16], 16))
+                async with aclosing(_listed(node)) as entries:
+                    async for entry in entries:
+                        if _PIECE_NAME.fullmatch(entry.name):
+                            found.add(int(entry.name[:16], 16))
             except (BackendError, OSError, TimeoutError) as error:
                 self._bodies.placer.observe(node.id, ok=False, seconds=0.0, error=error)
                 log.warning("pieces on node %s can't be listed: %s", node.name, error)
@@ -294,12 +305,13 @@ class CollectionWorker:
         """Delete what a dead epoch left on one node. A backend that lists takes a piece's name as its locator."""
         batch: list[bytes] = []
         try:
-            async for entry in node.backend.list(f"{epoch:016x}-"):
-                batch.append(entry.name.encode())
-                if len(batch) >= _BATCH:
-                    if not await self._sweep_batch(node, batch):
-                        return False
-                    batch = []
+            async with aclosing(_listed(node, f"{epoch:016x}-")) as entries:
+                async for entry in entries:
+                    batch.append(entry.name.encode())
+                    if len(batch) >= _BATCH:
+                        if not await self._sweep_batch(node, batch):
+                            return False
+                        batch = []
             return not batch or await self._sweep_batch(node, batch)
         except (BackendError, OSError, TimeoutError) as error:
             self._bodies.placer.observe(node.id, ok=False, seconds=0.0, error=error)
@@ -329,3 +341,15 @@ class CollectionWorker:
 async def _delete_one(node: Node, locator: bytes) -> None:
     async with asyncio.timeout(PATIENCE):
         await node.backend.delete(locator)
+
+
+async def _listed(node: Node, prefix: str = "") -> AsyncGenerator[Entry, None]:
+    """A node's pieces. Raises TimeoutError when it does not go on."""
+    entries = aiter(node.backend.list(prefix))
+    while True:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                entry = await anext(entries)
+        except StopAsyncIteration:
+            return
+        yield entry

@@ -12,12 +12,13 @@ import pytest
 from backends.decorators import FaultyBackend
 from backends.decorators.faults import Fault, FaultRule
 from backends.interface import Backend
+from catalog.interface import Transaction
 from core.workers import WorkerState
 from engine import collection
 from engine.bodies.store import BodySettings
 from engine.collection import CollectionWorker
 from engine.errors import Unavailable
-from engine.layout_data import QUEUE_PIECE
+from engine.layout_data import BODY, QUEUE_PIECE, SEGMENT
 from engine.rebuild import rebuild_segment
 from engine.segments.write import WriteLimits
 from tests.engine_data.world import World
@@ -101,3 +102,47 @@ async def test_a_hanging_delete_leaves_the_other_nodes_clean(
         pass
     assert faulty.files() == []
     assert await faulty.count(QUEUE_PIECE) == 0
+
+
+async def orphans(world: World) -> None:
+    """Six pieces without rows, of an epoch that is dead."""
+    kept = await world.keep(os.urandom(3 * MIB))
+    (segment_id,) = await world.segments()
+
+    async def lose(txn: Transaction) -> None:
+        txn.delete(SEGMENT + segment_id)
+        txn.delete(BODY + kept.ref.id)
+
+    await world.catalog.transact(lose)
+    await world.epochs.mark_dead(world.epochs.epoch)
+
+
+async def test_a_list_that_hangs_holds_up_no_other_node(
+    faulty: World, rules: dict[int, list[FaultRule]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collection, "PATIENCE", PATIENCE)
+    await orphans(faulty)
+    rules[2].append(FaultRule("list", Fault.HANG))
+    worker = CollectionWorker(faulty.bodies)
+    async with asyncio.timeout(20):
+        while await worker.turn() is WorkerState.BUSY:
+            pass
+        assert [path.relative_to(faulty.folder).parts[1] for path in faulty.files()] == ["3"]
+        worker.force()
+        while await worker.turn() is WorkerState.BUSY:
+            pass
+    rules[2].clear()
+    faulty.placer.set_up(bytes([3]) * 16, True)
+    while await worker.turn() is WorkerState.BUSY:
+        pass
+    assert faulty.files() == []
+
+
+async def test_dead_epochs_are_collected_beside_steady_work(faulty: World) -> None:
+    await orphans(faulty)
+    worker = CollectionWorker(faulty.bodies)
+    for turn in range(10 * collection.SWEEP_EVERY):
+        faulty.bodies.trash.add(bytes([1]) * 16, f"{1:016x}-{turn:032x}".encode())
+        assert await worker.turn() is WorkerState.BUSY
+    assert faulty.files() == []
+    assert await faulty.epochs.dead() == []
