@@ -17,7 +17,7 @@ from core.clock import SystemClock
 from engine.keyring import LocalKeyWrapper
 from gateway.admin.client import AdminClient, NotRunning
 from gateway.wiring.deployment import load
-from tests.harness.history import History, LoadGenerator, settle
+from tests.harness.history import History, LoadGenerator, empty, settle
 from tests.harness.live_server import LiveServer
 from tests.races.audit import audit
 
@@ -118,7 +118,7 @@ class Rig:
     def finish_empty(self) -> None:
         """Without objects nothing is stored; ends the server."""
         self.check()
-        self._empty()
+        empty(self.server)
         self.finish()
         held = _held(self.server)
         assert not any(held), f"{sum(map(len, held))} pieces are left of nothing"
@@ -127,20 +127,6 @@ class Rig:
         """Force compaction and collection to their ends, also of the pieces of those that were killed."""
         for worker in TIDY:
             self.admin("POST", f"/workers/{worker}/run")
-
-    def _empty(self) -> None:
-        client = self.server.client()
-        for bucket in client.list_buckets()["Buckets"]:
-            if bucket["Name"] != BUCKET:
-                client.delete_object(Bucket=bucket["Name"], Key="key")
-                client.delete_bucket(Bucket=bucket["Name"])
-        for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=BUCKET):
-            for upload in page.get("Uploads", []):
-                client.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
-            keys = [{"Key": entry["Key"]} for entry in page.get("Contents", [])]
-            if keys:
-                client.delete_objects(Bucket=BUCKET, Delete={"Objects": keys})
 
 
 async def _audit(server: LiveServer) -> None:

@@ -380,3 +380,16 @@ def settle(server: LiveServer, bucket: str, history: History) -> History:
         assert tag(client.get_object(Bucket=name, Key="key")["Body"].read()) == value, name
     made = dict(list(history.made.items())[-REMEMBERED:])
     return History(present, acknowledged=history.acknowledged, unknown=history.unknown, made=made)
+
+
+def empty(server: LiveServer) -> None:
+    """Remove what a load can have left: every object and upload of every bucket."""
+    client = server.client()
+    for bucket in [entry["Name"] for entry in client.list_buckets()["Buckets"]]:
+        for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
+            for upload in page.get("Uploads", []):
+                client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+            keys = [{"Key": entry["Key"]} for entry in page.get("Contents", [])]
+            if keys:
+                client.delete_objects(Bucket=bucket, Delete={"Objects": keys})

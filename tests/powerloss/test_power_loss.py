@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 
 from catalog.lmdb_engine.folder import sync_folder
 from tests.faults.lossy.folder import LossyFolder, PowerCut
-from tests.harness.history import History, LoadGenerator, settle
+from tests.harness.history import History, LoadGenerator, empty, settle
 from tests.harness.live_server import LiveServer, ServerFailed
 
 #: How likely each unsynced change survives a cut: none, by chance, nearly all.
@@ -64,18 +64,14 @@ def test_acknowledged_writes_survive(disk: LossyFolder, rounds: int, *, sudden: 
     assert lost > 0, "no cut has ever undone anything: the test did not test"
     checked = server.command("check", "--json")
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    empty(server, "crash")
+    empty(server)
+    collect(server)
     assert not [path for path in server.nodes.rglob("*-*") if path.is_file()], "space does not come back"
     server.kill()
 
 
-def empty(server: LiveServer, bucket: str) -> None:
-    """Remove every object and upload, then collect."""
-    client = server.client()
-    for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", []):
-        client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-    for entry in client.list_objects_v2(Bucket=bucket).get("Contents", []):
-        client.delete_object(Bucket=bucket, Key=entry["Key"])
+def collect(server: LiveServer) -> None:
+    """Force all that makes room."""
     for worker in ("reclaim", "collection", "compaction", "collection"):
         done = server.command("worker", "run", worker)
         assert done.returncode == 0, done.stdout + done.stderr
