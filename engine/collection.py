@@ -69,6 +69,7 @@ class CollectionWorker:
         self._stages = ((QUEUE_BODY, self._bodies_gone), (QUEUE_SEGMENT, self._segments_gone))
         self._batches: dict[bytes, tuple[list[bytes], int]] = {}  # queue rows seen, and the commit that showed them
         self._swept: dict[int, set[bytes]] = {}  # dead epoch -> nodes whose pieces were looked through
+        self._cursors: dict[bytes, bytes] = {}  # node -> the last row of its queue that was dealt with
         self._look_around = False
         self._unswept = 0  # turns since pieces without rows were looked for
         self._held = True  # until the catalog says otherwise
@@ -96,7 +97,7 @@ class CollectionWorker:
         """Queued pieces and, in turns without other work and some with, what dead epochs left."""
         for node in self._bodies.placer.nodes():
             if self._bodies.placer.is_up(node.id):
-                keys = await self._passed(QUEUE_PIECE + node.id)
+                keys = await self._passed(QUEUE_PIECE + node.id, self._cursors.get(node.id, b""))
                 busy |= bool(keys) and await self._pieces_gone(node, keys)
         self._unswept += 1
         if busy and self._unswept < SWEEP_EVERY:
@@ -127,11 +128,14 @@ class CollectionWorker:
             },
         )
 
-    async def _passed(self, prefix: bytes) -> list[bytes]:
-        """Queue rows that no running read can precede; none while one still can."""
+    async def _passed(self, prefix: bytes, after: bytes = b"") -> list[bytes]:
+        """Queue rows that no running read can precede; none while one still can. Those behind the row `after` first."""
 
         async def scan(reader: Reader) -> list[bytes]:
-            rows = await reader.scan(prefix, prefix_end(prefix), limit=_BATCH, keys_only=True)
+            start, end = after + b"\0" if after else prefix, prefix_end(prefix)
+            rows = await reader.scan(start, end, limit=_BATCH, keys_only=True)
+            if after and not rows:
+                rows = await reader.scan(prefix, end, limit=_BATCH, keys_only=True)
             return [key for key, _ in rows]
 
         catalog = self._bodies.catalog
@@ -207,8 +211,10 @@ class CollectionWorker:
         reach("collection-segments")
 
     async def _pieces_gone(self, node: Node, keys: Sequence[bytes]) -> bool:
-        """Pieces of one node: delete them, then forget them. False if the node did not let us."""
-        done = await self._delete(node, [key[len(QUEUE_PIECE) + ID :] for key in keys])
+        """Pieces of one node: delete them, then forget them. False if the node did not let us. What can't be deleted
+        has its turn again once the node's whole queue was gone through."""
+        done, tried = await self._delete(node, [key[len(QUEUE_PIECE) + ID :] for key in keys])
+        self._cursors[node.id] = keys[tried - 1]
         reach("collection-pieces")
         if not done:
             return False
@@ -221,24 +227,29 @@ class CollectionWorker:
         await self._bodies.catalog.transact(forget)
         return True
 
-    async def _delete(self, node: Node, locators: Sequence[bytes]) -> set[bytes]:
-        """Delete pieces on a node, some at a time; returns those that are gone. Stops when the node fails."""
+    async def _delete(self, node: Node, locators: Sequence[bytes]) -> tuple[set[bytes], int]:
+        """Delete pieces on a node, some at a time; returns those that are gone and how many were tried. Goes on past
+        pieces that can't be deleted, but stops when the node is down."""
         done: set[bytes] = set()
+        tried = 0
         for start in range(0, len(locators), _SIDE_BY_SIDE):
             group = locators[start : start + _SIDE_BY_SIDE]
             outcomes = await asyncio.gather(*(_delete_one(node, each) for each in group), return_exceptions=True)
+            answers = None in outcomes  # then what failed says nothing of the node
+            tried += len(group)
             for locator, outcome in zip(group, outcomes, strict=True):
                 if outcome is None:
                     done.add(locator)
                 elif isinstance(outcome, BackendError | OSError | TimeoutError):
-                    self._bodies.placer.observe(node.id, ok=False, seconds=0.0, error=outcome)
+                    if not answers:
+                        self._bodies.placer.observe(node.id, ok=False, seconds=0.0, error=outcome)
                     self._bodies.counters.pieces_unreachable += 1
                 else:
                     raise outcome
-            if len(done) < start + len(group):
+            if not self._bodies.placer.is_up(node.id):
                 break
         self._bodies.counters.pieces_collected += len(done)
-        return done
+        return done, tried
 
     # -- pieces without rows
 
@@ -254,7 +265,7 @@ class CollectionWorker:
         for node_id, locators in by_node.items():
             node = self._bodies.placer.node(node_id)
             up = node is not None and self._bodies.placer.is_up(node_id)
-            done = await self._delete(node, locators) if up and node is not None else set()
+            done = (await self._delete(node, locators))[0] if up and node is not None else set()
             left += [QUEUE_PIECE + node_id + locator for locator in locators if locator not in done]
 
         async def queue(txn: Transaction) -> None:
@@ -304,15 +315,17 @@ class CollectionWorker:
     async def _sweep(self, node: Node, epoch: int) -> bool:
         """Delete what a dead epoch left on one node. A backend that lists takes a piece's name as its locator."""
         batch: list[bytes] = []
+        clean = True
         try:
             async with aclosing(_listed(node, f"{epoch:016x}-")) as entries:
                 async for entry in entries:
                     batch.append(entry.name.encode())
                     if len(batch) >= _BATCH:
-                        if not await self._sweep_batch(node, batch):
+                        clean &= await self._sweep_batch(node, batch)
+                        if not self._bodies.placer.is_up(node.id):
                             return False
                         batch = []
-            return not batch or await self._sweep_batch(node, batch)
+            return (not batch or await self._sweep_batch(node, batch)) and clean
         except (BackendError, OSError, TimeoutError) as error:
             self._bodies.placer.observe(node.id, ok=False, seconds=0.0, error=error)
             log.warning("pieces of epoch %d on node %s can't be listed: %s", epoch, node.name, error)
@@ -335,7 +348,7 @@ class CollectionWorker:
             return found
 
         doomed = await self._bodies.catalog.read(orphans)
-        return len(await self._delete(node, doomed)) == len(doomed)
+        return len((await self._delete(node, doomed))[0]) == len(doomed)
 
 
 async def _delete_one(node: Node, locator: bytes) -> None:

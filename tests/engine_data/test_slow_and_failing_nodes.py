@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,13 +13,15 @@ from backends.decorators import FaultyBackend
 from backends.decorators.faults import Fault, FaultRule
 from backends.errors import NoSpace
 from backends.interface import Backend
+from catalog.interface import Transaction
 from core.workers import WorkerState
+from engine import collection
 from engine.bodies.store import BodySettings
 from engine.classes import StorageClass, survives
 from engine.collection import CollectionWorker
 from engine.counters import EngineCounters
 from engine.errors import StorageFull, Unavailable
-from engine.layout_data import SHORT
+from engine.layout_data import BODY, QUEUE_PIECE, SEGMENT, SHORT, prefix_end
 from engine.repair import RepairWorker
 from engine.segments.read import HEDGE_BURST
 from engine.segments.write import WriteLimits
@@ -175,3 +177,72 @@ def test_what_survives() -> None:
     assert not survives({"a": 3, "b": 3}, wide, 1)
     assert StorageClass.of("X", ["4+2", "2+2", "1+2"]).margin == 1
     assert StorageClass.of("X", "10+4").margin == 2
+
+
+def _undeletable(rules: dict[int, list[FaultRule]], names: Sequence[str]) -> None:
+    rules[0] += [FaultRule("delete", Fault.ERROR, prefix=name) for name in names]
+
+
+async def queue_pieces(world: World, names: Sequence[str]) -> None:
+    async def queue(txn: Transaction) -> None:
+        for name in names:
+            txn.put(QUEUE_PIECE + bytes([1]) * 16 + name.encode(), b"")
+
+    await world.catalog.transact(queue)
+
+
+@pytest.mark.parametrize("stuck", [1, 300], ids=["one", "more-than-a-batch"])
+async def test_pieces_that_cannot_be_deleted_hold_up_no_other(
+    faulty: World, rules: dict[int, list[FaultRule]], stuck: int
+) -> None:
+    names = [f"{1:016x}-{number:032x}" for number in range(stuck + 40)]
+    await queue_pieces(faulty, names)
+    _undeletable(rules, names[:stuck])
+    collector = CollectionWorker(faulty.bodies)
+    for _ in range(40):
+        await collector.turn()
+        faulty.placer.set_up(bytes([1]) * 16, True)  # as a probe finds it
+    assert await faulty.count(QUEUE_PIECE) == stuck
+    rules[0].clear()
+    for _ in range(6):
+        await collector.turn()
+    assert await faulty.count(QUEUE_PIECE) == 0
+
+
+async def test_a_node_stays_up_when_some_of_its_pieces_cannot_be_deleted(
+    faulty: World, rules: dict[int, list[FaultRule]]
+) -> None:
+    names = [f"{1:016x}-{number:032x}" for number in range(64)]
+    await queue_pieces(faulty, names)
+    _undeletable(rules, names[::8])
+    await CollectionWorker(faulty.bodies).turn()
+    assert await faulty.count(QUEUE_PIECE) == 8
+    assert faulty.placer.is_up(bytes([1]) * 16)
+
+
+async def test_an_orphan_that_cannot_be_deleted_holds_up_no_other(
+    faulty: World, rules: dict[int, list[FaultRule]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collection, "_BATCH", 1)
+    for _ in range(4):
+        await faulty.keep(os.urandom(3 * MIB))
+
+    async def lose(txn: Transaction) -> None:
+        for prefix in (SEGMENT, BODY):
+            for key, _ in await txn.scan(prefix, prefix_end(prefix), limit=100, keys_only=True):
+                txn.delete(key)
+
+    await faulty.catalog.transact(lose)
+    await faulty.epochs.mark_dead(faulty.epochs.epoch)
+    (first, *others) = [path.name for path in faulty.files() if "/nodes/1/" in str(path)]
+    assert len(others) == 3
+    _undeletable(rules, [first])
+    collector = CollectionWorker(faulty.bodies)
+    while await collector.turn() is WorkerState.BUSY:
+        pass
+    assert [path.name for path in faulty.files()] == [first]
+    rules[0].clear()
+    faulty.placer.set_up(bytes([1]) * 16, True)  # as a probe finds it
+    while await collector.turn() is WorkerState.BUSY:
+        pass
+    assert faulty.files() == []
