@@ -121,7 +121,7 @@ class CompactionWorker:
 
     async def _mark_lost_slices(self) -> None:
         """Slices of packs whose body's transaction failed."""
-        lost, self._bodies.lost_slices[:] = list(self._bodies.lost_slices), []
+        lost = list(self._bodies.lost_slices)
 
         async def mark(txn: Transaction) -> None:
             for pack, body_id, length in lost:
@@ -130,6 +130,8 @@ class CompactionWorker:
 
         if lost:
             await self._bodies.catalog.transact(mark)
+            # Only now, so that none is forgotten when that fails; more may have come meanwhile, behind these.
+            del self._bodies.lost_slices[: len(lost)]
 
     async def _walk(self) -> bool:
         """Look at the next page of packs; compact a group when there is one. False at the end of the walk."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from backends.errors import RetryLater
+from catalog.errors import CatalogFull
 from catalog.interface import Transaction
 from core import crashpoints
 from core.buffers import Buffer
@@ -307,3 +308,22 @@ async def test_reopening_finds_everything(world: World, tmp_path: Path) -> None:
     for each in kept:
         await world.check(each)
     assert (tmp_path / "nodes").exists()
+
+
+async def test_lost_slices_wait_for_a_catalog_that_takes_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.keep(os.urandom(20 * KIB))
+    (pack,) = await world.segments()
+    world.bodies.lost_slices.append((pack, b"b" * 16, 100))
+
+    async def full(_: object) -> None:
+        world.bodies.lost_slices.append((pack, b"c" * 16, 100))  # an upload fails meanwhile
+        raise CatalogFull("no space")
+
+    worker = CompactionWorker(world.bodies)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.bodies.catalog, "transact", full)
+        with pytest.raises(CatalogFull):
+            await worker.standby()
+    await worker.standby()
+    assert await world.count(PACK_DEAD) == 2
+    assert world.bodies.lost_slices == []
