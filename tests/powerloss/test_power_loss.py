@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,9 @@ def power_off(server: LiveServer, disk: LossyFolder, *, sudden: bool, seed: int,
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("sudden", [True, False], ids=["all-at-once", "disks-first"])
-def test_acknowledged_writes_survive(disk: LossyFolder, rounds: int, *, sudden: bool) -> None:
+def test_acknowledged_writes_survive(
+    disk: LossyFolder, rounds: int, figure: Callable[[str], None], *, sudden: bool
+) -> None:
     server = LiveServer(disk.path / "server")
     sync_folder(disk.path)
     history, lost = History(), 0
@@ -61,6 +64,7 @@ def test_acknowledged_writes_survive(disk: LossyFolder, rounds: int, *, sudden: 
         server.start()
         history = settle(server, "crash", history)
     assert history.acknowledged > 50 * rounds
+    figure(f"{3 * rounds} cuts, {history.acknowledged} operations answered, {lost} unsynced changes undone")
     assert lost > 0, "no cut has ever undone anything: the test did not test"
     checked = server.command("check", "--json")
     assert checked.returncode == 0, checked.stdout + checked.stderr

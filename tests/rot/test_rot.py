@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -125,14 +125,19 @@ NOTICED = {
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", NOTICED)
-def test_two_nodes_rot_while_reading(server: LiveServer, nodes: Nodes, kind: str, rounds: int) -> None:
+def test_two_nodes_rot_while_reading(
+    server: LiveServer, nodes: Nodes, kind: str, rounds: int, figure: Callable[[str], None]
+) -> None:
     objects = Objects(server).write()
     rng = random.Random(kind)
+    damaged = 0
     for _ in range(rounds):
         victims = rng.sample(range(1, NODES + 1), 2)
         before = nodes.counters()
         with nodes.watched() as named, objects.being_read(server):
-            assert damage(nodes, kind, victims, rng) > 0
+            hit = damage(nodes, kind, victims, rng)
+            assert hit > 0
+            damaged += hit
             objects.verify()
             nodes.wait_for(lambda _: bool(named))
         after = nodes.counters()
@@ -144,6 +149,7 @@ def test_two_nodes_rot_while_reading(server: LiveServer, nodes: Nodes, kind: str
         assert accused <= {f"disk-{number}" for number in victims}, "a sound node was accused"
         repaired(nodes, objects)
         assert nodes.counters()["pieces_rebuilt"] > before["pieces_rebuilt"]
+    figure(f"{damaged} pieces damaged, {nodes.counters()['pieces_rebuilt']} rebuilt")
 
 
 @pytest.mark.timeout(300)
@@ -212,7 +218,7 @@ def test_more_rot_than_the_code_bears_is_an_error_never_wrong_bytes(server: Live
 
 
 @pytest.mark.timeout(3600)
-def test_rot_at_random(server: LiveServer, nodes: Nodes, rounds: int) -> None:
+def test_rot_at_random(server: LiveServer, nodes: Nodes, rounds: int, figure: Callable[[str], None]) -> None:
     """All kinds mixed, on any two nodes, some pieces of each, while being read; healed after each round."""
     objects = Objects(server).write()
     rng = random.Random("mixed")
@@ -229,4 +235,5 @@ def test_rot_at_random(server: LiveServer, nodes: Nodes, rounds: int) -> None:
         noticed += sum(after[name] - before[name] for name in ("shard_mismatches", "footer_failures", "pieces_missing"))
         repaired(nodes, objects)
     assert noticed > 0
+    figure(f"{noticed} damages met by readers, {nodes.counters()['pieces_rebuilt']} pieces rebuilt")
     assert nodes.counters()["damaged_reads"] == 0
