@@ -62,7 +62,7 @@ async def _serve(settings: Settings, may_create: bool) -> None:
         # What lives until the end need not be walked by every later collection of garbage.
         gc.collect()
         gc.freeze()
-        # A request makes a thousand objects and hardly a cycle: look for those after dozens of requests, not after each.
+        # A request makes a thousand objects and hardly a cycle: look for those after dozens of requests only.
         gc.set_threshold(50_000, 20, 20)
         await stop.wait()
     finally:
