@@ -134,6 +134,10 @@ class LmdbCatalog:
         """What the catalog's file takes of the disk."""
         return self._environment.file_bytes()
 
+    def free_bytes(self) -> int:
+        """What the catalog's disk has left."""
+        return self._environment.free_bytes()
+
     async def repack(self) -> None:
         """Rewrite the file densely (see repack.py). Commits wait until it is done; on an error the file stays."""
         writer, environment = self._writer, self._environment

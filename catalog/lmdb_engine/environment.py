@@ -13,7 +13,7 @@ import lmdb
 import msgspec
 
 from catalog.errors import CatalogError, CatalogFailed, CatalogFull, Corrupt, FutureVersion
-from catalog.lmdb_engine.folder import DATA_NAME, FolderLock, sync_folder
+from catalog.lmdb_engine.folder import DATA_NAME, FolderLock, reserve_reader_table, sync_folder
 from catalog.lmdb_engine.pages import check_file
 from catalog.lmdb_engine.repack import discard_copy, install
 from catalog.lmdb_engine.snapshot import Snapshot
@@ -51,6 +51,11 @@ class Environment:
             fresh = not self._data.exists() or self._data.stat().st_size == 0
             if not fresh:
                 check_file(self._data, pages=_CHECKED_PAGES)
+            discard_copy(folder)  # first: it may hold the last of the disk's space
+            try:
+                reserve_reader_table(folder)
+            except OSError as error:
+                raise CatalogFull(f"the catalog's disk ({folder}) has no room: {error.strerror}") from error
             self._env = _map(folder, map_size)
         except BaseException:
             self._lock.release()
@@ -64,7 +69,6 @@ class Environment:
                 sync_folder(folder.parent)
             self._open_databases()
             self._check_format(folder)
-            discard_copy(folder)
         except BaseException as error:
             self.close()
             if isinstance(error, _DAMAGE):
@@ -111,6 +115,11 @@ class Environment:
     def file_bytes(self) -> int:
         """What the file takes of the disk."""
         return self._data.stat().st_blocks * 512
+
+    def free_bytes(self) -> int:
+        """What the file's disk has left for us."""
+        space = os.statvfs(self._data.parent)
+        return space.f_bavail * space.f_frsize
 
     @property
     def databases(self) -> dict[bytes, Any]:

@@ -11,6 +11,8 @@ from catalog.errors import Locked
 
 LOCK_NAME: Final = "catalog.lock"
 DATA_NAME: Final = "data.mdb"
+READERS_NAME: Final = "lock.mdb"
+_READERS_BYTES: Final = 8192  # 126 readers of 64 bytes, and a head
 
 
 class FolderLock:
@@ -27,6 +29,16 @@ class FolderLock:
 
     def release(self) -> None:
         os.close(self._fd)
+
+
+def reserve_reader_table(folder: Path) -> None:
+    """Have disk space for LMDB's table of readers before it is mapped: touching a mapped page that a full disk can't
+    provide ends the process with SIGBUS. Raises OSError."""
+    fd = os.open(folder / READERS_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, _READERS_BYTES)
+    finally:
+        os.close(fd)
 
 
 def holds_catalog(folder: Path) -> bool:

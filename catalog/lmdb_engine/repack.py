@@ -29,7 +29,8 @@ def copy_dense(source: Any, databases: Mapping[bytes, Any], folder: Path) -> Pat
     target = folder / COPY_FOLDER
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(mode=0o700)
-    env = lmdb.open(str(target), map_size=source.info()["map_size"], max_dbs=8, mode=0o600)
+    # Without a table of readers, which nobody needs here: mapped on a full disk, it would end the process with SIGBUS.
+    env = lmdb.open(str(target), map_size=source.info()["map_size"], max_dbs=8, mode=0o600, lock=False)
     try:
         copies = {name: env.open_db(name) for name in databases}
         with source.begin() as old, env.begin(write=True) as new:
@@ -73,7 +74,8 @@ class Repacker:
         before, self._sequence = self._sequence, catalog.known_sequence
         size = catalog.file_bytes()
         idle = before == self._sequence or await self._only_coordination(before)
-        if idle and size <= self._most and size - self._dense > max(self._least, self._growth * self._dense):
+        grown = size - self._dense > max(self._least, self._growth * self._dense)
+        if idle and grown and size <= self._most and catalog.free_bytes() > 2 * size:
             await catalog.repack()
             self._dense = catalog.file_bytes()
             self._turns += 1
