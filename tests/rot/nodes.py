@@ -119,9 +119,16 @@ class Nodes:
 
     def wait_for(self, what: Callable[[dict[str, Any]], bool], *, seconds: float = 30.0) -> dict[str, Any]:
         """Poll the status until it is as wanted. Raises AssertionError."""
+        status = self.comes_true(what, seconds=seconds)
+        assert status is not None, self.status()
+        return status
+
+    def comes_true(self, what: Callable[[dict[str, Any]], bool], *, seconds: float) -> dict[str, Any] | None:
+        """Poll the status until it is as wanted; None if it never is."""
         deadline = time.monotonic() + seconds
         while not what(status := self.status()):
-            assert time.monotonic() < deadline, status["health"]
+            if time.monotonic() > deadline:
+                return None
             time.sleep(0.05)
         return status
 
