@@ -124,8 +124,13 @@ class Rig:
         assert not any(held), f"{sum(map(len, held))} pieces are left of nothing"
 
     def _tidy(self) -> None:
-        """Force compaction and collection to their ends, also of the pieces of those that were killed."""
-        for worker in TIDY:
+        """Force compaction and collection to their ends, also of the pieces of those that were killed; what a node that
+        was away still owes is only taken from it once it is seen to be back."""
+        deadline = time.monotonic() + 60
+        while not all(node["up"] for node in self.admin("GET", "/status")["nodes"]):
+            assert time.monotonic() < deadline, "a node did not come back"
+            time.sleep(0.2)
+        for worker in (*TIDY, *TIDY):
             self.admin("POST", f"/workers/{worker}/run")
 
 
