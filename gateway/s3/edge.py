@@ -155,7 +155,8 @@ class S3Edge:
         raw_path, raw_query = split_target(http.raw_path)
         level, bucket, key = self._addressing.resolve(headers.get("host", ""), raw_path)
         query = parse_query(raw_query) if raw_query else {}
-        host_bucket = self._addressing.bucket_of_host(headers.get("host", ""))
+        # Only signatures of version 2 cover it.
+        host_bucket = self._addressing.bucket_of_host(headers.get("host", "")) if "AWSAccessKeyId" in query else ""
         parts = SignedParts(http.method, raw_path, raw_query, query, headers, host_bucket)
         if "X-Amz-Signature" in query:
             headers = call.headers = _with_hoisted(headers, query)
