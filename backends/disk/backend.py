@@ -294,17 +294,19 @@ class DiskBackend:
 
     def _delete(self, place: Place, name: str) -> None:
         self._gate.check()
-        try:
-            os.unlink(path_of(name), dir_fd=place.root)
-        except FileNotFoundError:
-            place.check()
-            return
-        except OSError as error:
-            raise translate(error, f"deleting {name} from {place.path}") from error
-        try:
-            place.sync_pieces(folder_of(name))
-        except OSError as error:
-            raise self._gate.shut(error, f"fsync of a folder in {place.path}") from error
+        folder = folder_of(name)
+        with place.removing(folder):
+            try:
+                os.unlink(path_of(name), dir_fd=place.root)
+            except FileNotFoundError:
+                place.check()
+                return
+            except OSError as error:
+                raise translate(error, f"deleting {name} from {place.path}") from error
+            try:
+                place.sync_pieces(folder)
+            except OSError as error:
+                raise self._gate.shut(error, f"fsync of a folder in {place.path}") from error
         place.check()
 
 

@@ -110,10 +110,12 @@ class Incoming:
                 os.unlink(self._temporary, dir_fd=self._place.root)
                 self._exists = False
             if self.published:
-                os.unlink(path_of(self._name), dir_fd=self._place.root)
-                self.published = False
-                self._gate.check()
-                self._place.sync_pieces(folder_of(self._name))
+                folder = folder_of(self._name)
+                with self._place.removing(folder):
+                    os.unlink(path_of(self._name), dir_fd=self._place.root)
+                    self.published = False
+                    self._gate.check()
+                    self._place.sync_pieces(folder)
         except OSError as error:
             raise translate(error, f"removing an unfinished piece from {self._place.path}") from error
 
@@ -133,7 +135,12 @@ class Incoming:
     def _publish(self) -> None:
         if not self._decision.acquire(blocking=False):
             return
-        rename_new(self._place.root, self._temporary, path_of(self._name))
+        root, path = self._place.root, path_of(self._name)
+        try:
+            rename_new(root, self._temporary, path)
+        except FileNotFoundError:  # the folder went with its last piece just now
+            with self._place.holding(folder_of(self._name)):
+                rename_new(root, self._temporary, path)
         self._exists = False
         self.published = True
 

@@ -11,6 +11,8 @@ import errno
 import fcntl
 import os
 import threading
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -32,6 +34,7 @@ class Place:
         self._marker_path = str(path / MARKER)
         self._folders: set[str] = set()  # fan-out folders whose own names are durable
         self._folders_lock = threading.Lock()
+        self._removing: Counter[str] = Counter()  # deletions under way in each folder
         self._syncs: dict[str, _FolderSync] = {}
         self._syncs_lock = threading.Lock()
 
@@ -110,13 +113,47 @@ class Place:
         """Make `pieces/<folder>`, durably, if it isn't there."""
         if folder in self._folders:
             return
+        with self.holding(folder):
+            pass
+
+    @contextlib.contextmanager
+    def holding(self, folder: str) -> Iterator[None]:
+        """Like `ensure_folder`, and it stays there within."""
         with self._folders_lock:
-            if folder in self._folders:
-                return
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(f"{PIECES}/{folder}", 0o700, dir_fd=self.root)
-            sync_folder(self.root, PIECES)
-            self._folders.add(folder)
+            if folder not in self._folders:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(f"{PIECES}/{folder}", 0o700, dir_fd=self.root)
+                sync_folder(self.root, PIECES)
+                self._folders.add(folder)
+            yield
+
+    @contextlib.contextmanager
+    def removing(self, folder: str) -> Iterator[None]:
+        """Unlink pieces of `pieces/<folder>` and make that durable within; the folder goes with its last piece.
+
+        So a put may find the folder gone right after `ensure_folder`: then it publishes again, `holding` it.
+        """
+        with self._folders_lock:
+            self._removing[folder] += 1
+        try:
+            yield
+        finally:
+            with self._folders_lock:
+                self._removing[folder] -= 1
+                if not self._removing[folder]:  # else it would take away what the others are about to sync
+                    del self._removing[folder]
+                    self._drop_empty(folder)
+
+    def _drop_empty(self, folder: str) -> None:
+        known = folder in self._folders
+        self._folders.discard(folder)  # before it goes: who still saw it here fails, then waits for the lock
+        try:
+            os.rmdir(f"{PIECES}/{folder}", dir_fd=self.root)
+        except FileNotFoundError:
+            return
+        except OSError:  # not empty, as a rule
+            if known:
+                self._folders.add(folder)
 
     def sync_pieces(self, folder: str) -> None:
         """Make every rename and unlink in `pieces/<folder>` so far durable; concurrent calls share one fsync."""
@@ -160,7 +197,7 @@ class _FolderSync:
                 self._changed.release()
                 failure: OSError | None = None
                 try:
-                    sync_folder(root, path)
+                    _sync_or_parent(root, path)
                 except OSError as error:
                     failure = error
                 finally:
@@ -170,3 +207,11 @@ class _FolderSync:
                     if failure is None:
                         self._served = goal
                     self._changed.notify_all()
+
+
+def _sync_or_parent(root: int, path: str) -> None:
+    """fsync a fan-out folder; where it went with its last piece, that is what must be durable."""
+    try:
+        sync_folder(root, path)
+    except FileNotFoundError:
+        sync_folder(root, PIECES)
