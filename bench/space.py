@@ -29,7 +29,7 @@ def measure(folder: Path, connections: int) -> float:
         empty = allocated(server.server.data)
         paths = [f"{measures.BUCKET}/{number:05d}" for number in range(COUNT)]
         put_all(server.endpoint, paths, measures.SMALL, connections=connections)
-        for worker in ("compaction", "collection"):
+        for worker in ("compaction", "collection", "catalog-repack"):
             done = server.server.command("worker", "run", worker, timeout=300)
             if done.returncode:
                 raise RuntimeError(done.stdout + done.stderr)

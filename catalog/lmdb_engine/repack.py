@@ -47,7 +47,8 @@ def discard_copy(folder: Path) -> None:
 
 
 class Repacker:
-    """Worker that repacks a catalog which has grown by `growth` since it was last dense, once it is idle."""
+    """Worker that repacks a catalog which has grown by `growth` since it was last dense, once it is idle; forced, one
+    of any size at once."""
 
     def __init__(
         self,
@@ -67,15 +68,21 @@ class Repacker:
         self._dense = 0
         self._sequence = catalog.known_sequence
         self._turns = 0
+        self._forced = False
+
+    def force(self) -> None:
+        """Repack in the next turn, if the copy has space."""
+        self._forced = True
 
     async def turn(self) -> WorkerState:
-        """Repack, if nothing was committed since the last turn and it is worth it."""
+        """Repack, if nothing was committed since the last turn and it is worth it, or when forced."""
         catalog = self._catalog
         before, self._sequence = self._sequence, catalog.known_sequence
         size = catalog.file_bytes()
         idle = before == self._sequence or await self._only_coordination(before)
         grown = size - self._dense > max(self._least, self._growth * self._dense)
-        if idle and grown and size <= self._most and catalog.free_bytes() > 2 * size:
+        forced, self._forced = self._forced, False
+        if (forced or (idle and grown and size <= self._most)) and catalog.free_bytes() > 2 * size:
             await catalog.repack()
             self._dense = catalog.file_bytes()
             self._turns += 1

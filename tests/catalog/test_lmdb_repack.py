@@ -157,3 +157,18 @@ async def test_the_worker_waits_for_idleness_and_growth(tmp_path: Path) -> None:
         await worker.turn()
     assert worker.report().counters["repacked"] == 1
     await catalog.close()
+
+
+async def test_forced_the_worker_waits_for_nothing(tmp_path: Path) -> None:
+    catalog = await LmdbCatalog.open(tmp_path)
+    worker = Repacker(catalog, most_bytes=1)
+    await scattered(catalog, 2000)
+    before = catalog.file_bytes()
+    await worker.turn()
+    assert catalog.file_bytes() == before
+    worker.force()
+    await worker.turn()
+    assert catalog.file_bytes() < before
+    await worker.turn()
+    assert worker.report().counters["repacked"] == 1
+    await catalog.close()
