@@ -129,17 +129,18 @@ def _common_prefix(key: bytes, prefix: bytes, delimiter: bytes) -> bytes | None:
     return None if at < 0 else key[: at + len(delimiter)]
 
 
-def _listed(bucket: Bucket, key: str, row: ListRow, *, latest: bool) -> ListedObject:
-    flags, token = row.kind, row.token
+def _listed(bucket: Bucket, key: bytes, row: ListRow, latest: bool) -> ListedObject:
+    flags, token, owner = row.kind, row.token, row.owner
+    marker = bool(flags & MARKER)
     return ListedObject(
-        key,
+        key.decode(),
         NULL_VERSION if flags & NULL else token.hex(),
         latest,
-        bool(flags & MARKER),
+        marker,
         row.size,
-        "" if flags & MARKER else unpack_etag(row.etag),
+        "" if marker else unpack_etag(row.etag),
         int.from_bytes(token[:8], "big"),
-        unpack_owner(row.owner, bucket.owner),
+        unpack_owner(owner, bucket.owner) if owner else bucket.owner,
         row.storage_class or "STANDARD",
         unpack_algorithms(row.algorithms),
         unpack_checksum_type(row.checksum_type),
@@ -159,7 +160,7 @@ async def list_objects(
         rows = await reader.scan(base + first, prefix_end(base + raw_prefix), limit=limit + 1)
         skip = len(base)
         decode = LIST_ROW.decode
-        objects = [_listed(bucket, place[skip:].decode(), decode(raw), latest=True) for place, raw in rows[:limit]]
+        objects = [_listed(bucket, place[skip:], decode(raw), True) for place, raw in rows[:limit]]
         truncated = len(rows) > limit
         return Listing(objects, (), truncated, objects[-1].key if truncated else "")
 
@@ -174,8 +175,8 @@ async def list_objects(
                 return Listing(objects, prefixes, True, last)
             common = _common_prefix(cursor.key, raw_prefix, raw_delimiter)
             if common is None:
-                last = cursor.key.decode()
-                objects.append(_listed(bucket, last, LIST_ROW.decode(cursor.row[1]), latest=True))
+                objects.append(_listed(bucket, cursor.key, LIST_ROW.decode(cursor.row[1]), True))
+                last = objects[-1].key
                 await cursor.advance()
             else:
                 last = common.decode()
@@ -237,10 +238,9 @@ async def list_versions(
                 await others.skip(common)
                 continue
             row = LIST_ROW.decode(cursor.row[1])
-            name = key.decode()
-            versions.append(_listed(bucket, name, row, latest=key != seen))
+            versions.append(_listed(bucket, key, row, key != seen))
             # A null version's own token marks the place for sure, wherever the null version is by then.
-            last = (name, row.token.hex())
+            last = (versions[-1].key, row.token.hex())
             seen = key
             await cursor.advance()
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from core.buffers import Buffer
 
 NULL_VERSION = "null"
@@ -115,8 +117,7 @@ class ObjectInfo:
     parts_count: int = 0  # 0 for an object that was not made by multipart
 
 
-@dataclass(frozen=True, slots=True)
-class ListedObject:
+class ListedObject(msgspec.Struct, frozen=True, gc=False):
     """One row of a listing: what a listing prints and no more."""
 
     key: str

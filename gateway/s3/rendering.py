@@ -6,12 +6,12 @@ which the model does not have.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from gateway.s3.model import XML_NAMESPACE, Member, Operation, Shape
+from gateway.s3.tables import Column, Table, TableWriter
+from gateway.s3.texts import escape, escape_all, iso8601_all, shown, url_encode, url_encode_all
 from gateway.s3.values import http_date, iso8601, quoted_etag
 
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -64,27 +64,8 @@ _ENCODED_MEMBERS = frozenset(
 _NEVER_ENCODED = frozenset({("ListObjectsOutput", "Prefix")})
 _BARE_ETAG_OPERATIONS = frozenset({"GetObjectAttributes"})
 
-_SPECIAL = re.compile('[&<>"\r\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]')
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_REPLACEMENTS = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
-
 _Writer = Callable[[list[str], Any], None]
 _HeaderWriter = Callable[[dict[str, str], Any], None]
-
-
-def _replace(match: re.Match[str]) -> str:
-    character = match.group()
-    return _REPLACEMENTS.get(character) or f"&#x{ord(character):x};"
-
-
-def escape(text: str) -> str:
-    """Text as element content. Characters that XML can't carry become numeric references, as S3 prints them."""
-    return _SPECIAL.sub(_replace, text) if _SPECIAL.search(text) else text
-
-
-def url_encode(text: str) -> str:
-    """A key as `encoding-type=url` prints it: UTF-8, `/` stays, space is %20, plus is %2B."""
-    return quote(text, safe="/-_.~*")
 
 
 class Renderer:
@@ -163,13 +144,11 @@ def _text_of(member: Member | None, shape: Shape, style: _Style) -> Callable[[An
 
 
 def _plain_text(value: Any) -> str:
-    text = value if type(value) is str else str(value)
-    return _SPECIAL.sub(_replace, text) if _SPECIAL.search(text) else text
+    return escape(value if type(value) is str else str(value))
 
 
 def _quoted(etag: str) -> str:
-    # listings print thousands of bare ETags, which need no look at their characters
-    return f"&quot;{etag}&quot;" if etag.isalnum() else escape(quoted_etag(etag))
+    return escape(quoted_etag(etag))
 
 
 def _structure(shape: Shape, style: _Style, known: dict[str, _Writer]) -> _Writer:
@@ -207,8 +186,8 @@ def _member(member: Member, style: _Style, known: dict[str, _Writer]) -> _Writer
     if shape.kind == "list":
         assert shape.item is not None
         if member.flattened:
-            if member.name == "Versions":
-                return _versions(name, shape.item, style, known)
+            if shape.item.kind == "structure":
+                return _elements(member, shape.item, style, known)
             return _repeated(_element(name, None, shape.item, style, known))
         item = _repeated(_element(shape.item_name, None, shape.item, style, known))
 
@@ -229,15 +208,40 @@ def _repeated(item: _Writer) -> _Writer:
     return write_items
 
 
-def _versions(name: str, shape: Shape, style: _Style, known: dict[str, _Writer]) -> _Writer:
-    version = _element(name, None, shape, style, known)
-    marker = _element("DeleteMarker", None, shape, style, known)
+def _elements(member: Member, shape: Shape, style: _Style, known: dict[str, _Writer]) -> _Writer:
+    """Structures without an element around them. Versions that are delete markers have a name of their own."""
+    name, other = member.wire_name, "DeleteMarker" if member.name == "Versions" else member.wire_name
+    one_of = {name: _element(name, None, shape, style, known), other: _element(other, None, shape, style, known)}
 
-    def write_versions(parts: list[str], value: Any) -> None:
+    def element(value: Mapping[str, Any]) -> str:
+        return other if value.get("DeleteMarker") else name
+
+    columns = {one.name: _column(one, style) for one in shape.members.values() if not (one.location or one.attribute)}
+    table = TableWriter(element, columns, _structure(shape, style, known))
+
+    def write_elements(parts: list[str], value: Table | Sequence[Mapping[str, Any]]) -> None:
+        if isinstance(value, Table):
+            table(parts, value)
+            return
         for one in value:
-            (marker if one.get("DeleteMarker") else version)(parts, one)
+            one_of[element(one)](parts, one)
 
-    return write_versions
+    return write_elements
+
+
+def _column(member: Member, style: _Style) -> Column | None:
+    """How the member is written in a table; None for what can't be a column of one."""
+    start, end, kind = f"<{member.wire_name}>", f"</{member.wire_name}>", member.shape.kind
+    if kind == "timestamp":
+        return Column(start, end, iso8601_all)
+    if kind in ("integer", "long"):
+        return Column(start, end, lambda numbers: numbers)
+    if kind != "string":
+        return None
+    if member.shape.name == "ETag" and style.quote_etags:
+        return Column(f"{start}&quot;", f"&quot;{end}", escape_all)
+    encoded = style.url_encode_keys and member.name in _ENCODED_MEMBERS
+    return Column(start, end, url_encode_all if encoded else escape_all)
 
 
 def _element(name: str, member: Member | None, shape: Shape, style: _Style, known: dict[str, _Writer]) -> _Writer:
@@ -312,12 +316,8 @@ def render_error(
     code: str, message: str, fields: Mapping[str, str], resource: str, request_id: str, host_id: str
 ) -> bytes:
     """An error document. What XML can't carry is shown as U+FFFD: the code must be readable whatever is quoted."""
-    extra = "".join(f"<{name}>{_shown(value)}</{name}>" for name, value in fields.items())
+    extra = "".join(f"<{name}>{shown(value)}</{name}>" for name, value in fields.items())
     return (
-        f"{_DECLARATION}<Error><Code>{escape(code)}</Code><Message>{_shown(message)}</Message>{extra}"
-        f"<Resource>{_shown(resource)}</Resource><RequestId>{request_id}</RequestId><HostId>{host_id}</HostId></Error>"
+        f"{_DECLARATION}<Error><Code>{escape(code)}</Code><Message>{shown(message)}</Message>{extra}"
+        f"<Resource>{shown(resource)}</Resource><RequestId>{request_id}</RequestId><HostId>{host_id}</HostId></Error>"
     ).encode()
-
-
-def _shown(text: str) -> str:
-    return escape(_NOT_XML.sub("\ufffd", text))

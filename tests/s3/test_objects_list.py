@@ -41,6 +41,22 @@ def test_all_in_byte_order_with_what_a_row_says(main: Any, filled: str) -> None:
         assert row["ChecksumAlgorithm"] == ["CRC32"]
 
 
+def test_rows_of_several_kinds_on_one_page(main: Any, versioned: str) -> None:
+    odd = ["100%s", 'a&<b>"', "b\x01\r", "c", "d%20"]
+    main.put_object(Bucket=versioned, Key=odd[0], Body=b"1", ChecksumAlgorithm="SHA256")
+    main.put_object(Bucket=versioned, Key=odd[1], Body=b"22", ChecksumAlgorithm="CRC32C")
+    main.delete_object(Bucket=versioned, Key=odd[1])
+    for number, key in enumerate(odd[1:], 3):
+        main.put_object(Bucket=versioned, Key=key, Body=b"x" * number, ChecksumAlgorithm="CRC32")
+    listed = main.list_objects_v2(Bucket=versioned)["Contents"]
+    assert [(row["Key"], row["Size"]) for row in listed] == list(zip(odd, [1, 3, 4, 5, 6], strict=True))
+    assert [row["ChecksumAlgorithm"] for row in listed] == [["SHA256"]] + [["CRC32"]] * 4
+    answer = main.list_object_versions(Bucket=versioned)
+    rows = [(row["Key"], row["IsLatest"], row["Size"], row["ChecksumAlgorithm"]) for row in answer["Versions"]]
+    assert rows[:3] == [(odd[0], True, 1, ["SHA256"]), (odd[1], True, 3, ["CRC32"]), (odd[1], False, 2, ["CRC32C"])]
+    assert [(row["Key"], row["IsLatest"]) for row in answer["DeleteMarkers"]] == [(odd[1], False)]
+
+
 def test_owner_is_told_by_the_first_version_and_on_demand(main: Any, filled: str) -> None:
     owner = {"DisplayName": "Main User", "ID": MAIN_ID}
     assert main.list_objects(Bucket=filled)["Contents"][0]["Owner"] == owner

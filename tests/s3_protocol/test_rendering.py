@@ -13,8 +13,9 @@ from botocore.model import ServiceModel as BotoModel
 from botocore.parsers import create_parser
 
 from gateway.s3.model import Member, Operation, ServiceModel, Shape
-from gateway.s3.rendering import Renderer, escape, render_error, url_encode
+from gateway.s3.rendering import Renderer, render_error
 from gateway.s3.routing import SAME_REQUEST
+from gateway.s3.texts import escape, url_encode
 
 MODEL = ServiceModel.load()
 BOTO = BotoModel(Loader().load_service_model("s3", "service-2"), "s3")

@@ -7,7 +7,7 @@ from typing import Any
 from gateway.s3.access import require_bucket
 from gateway.s3.contract import S3Request, S3Response, Services
 from gateway.s3.rules.paging import check_encoding, page_limit
-from gateway.s3.rules.rows import Owners, object_row, prefix_rows
+from gateway.s3.rules.rows import object_rows, prefix_rows
 
 
 async def list_objects(services: Services, request: S3Request) -> S3Response:
@@ -17,7 +17,6 @@ async def list_objects(services: Services, request: S3Request) -> S3Response:
     prefix, delimiter = params.get("Prefix") or "", params.get("Delimiter") or ""
     marker = params.get("Marker") or ""
     listing = await services.store.list_objects(bucket, prefix=prefix, delimiter=delimiter, after=marker, limit=limit)
-    owners = Owners(services.users)
     output: dict[str, Any] = {
         "Name": bucket.name,
         "Prefix": prefix,
@@ -26,7 +25,7 @@ async def list_objects(services: Services, request: S3Request) -> S3Response:
         "MaxKeys": limit,
         "EncodingType": check_encoding(params),
         "IsTruncated": listing.truncated,
-        "Contents": [object_row(row, owners) for row in listing.objects],
+        "Contents": object_rows(listing.objects, services.users),
         "CommonPrefixes": prefix_rows(listing.prefixes),
     }
     if listing.truncated and delimiter:

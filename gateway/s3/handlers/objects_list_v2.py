@@ -7,7 +7,7 @@ from typing import Any
 from gateway.s3.access import require_bucket
 from gateway.s3.contract import S3Request, S3Response, Services
 from gateway.s3.rules.paging import check_encoding, decode_token, encode_token, page_limit
-from gateway.s3.rules.rows import Owners, object_row, prefix_rows
+from gateway.s3.rules.rows import object_rows, prefix_rows
 
 
 async def list_objects_v2(services: Services, request: S3Request) -> S3Response:
@@ -23,7 +23,6 @@ async def list_objects_v2(services: Services, request: S3Request) -> S3Response:
         after=decode_token(token) or start_after or "",
         limit=limit,
     )
-    owners = Owners(services.users) if params.get("FetchOwner") else None
     output: dict[str, Any] = {
         "Name": bucket.name,
         "Prefix": prefix,
@@ -34,7 +33,7 @@ async def list_objects_v2(services: Services, request: S3Request) -> S3Response:
         "IsTruncated": listing.truncated,
         "ContinuationToken": token,
         "StartAfter": start_after or None,
-        "Contents": [object_row(row, owners) for row in listing.objects],
+        "Contents": object_rows(listing.objects, services.users if params.get("FetchOwner") else None),
         "CommonPrefixes": prefix_rows(listing.prefixes),
     }
     if listing.truncated:

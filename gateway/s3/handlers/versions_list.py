@@ -9,7 +9,7 @@ from gateway.s3.access import require_bucket
 from gateway.s3.contract import S3Request, S3Response, Services
 from gateway.s3.errors import S3Error
 from gateway.s3.rules.paging import check_encoding, page_limit
-from gateway.s3.rules.rows import Owners, prefix_rows, version_row
+from gateway.s3.rules.rows import prefix_rows, version_rows
 
 
 def _invalid_marker(message: str, marker: str) -> S3Error:
@@ -35,7 +35,6 @@ async def list_object_versions(services: Services, request: S3Request) -> S3Resp
         )
     except NoSuchVersion:
         raise _invalid_marker("Invalid version id specified", version_marker) from None
-    owners = Owners(services.users)
     output: dict[str, Any] = {
         "Name": bucket.name,
         "Prefix": prefix,
@@ -45,7 +44,7 @@ async def list_object_versions(services: Services, request: S3Request) -> S3Resp
         "KeyMarker": key_marker,
         "VersionIdMarker": version_marker,
         "IsTruncated": listing.truncated,
-        "Versions": [version_row(row, owners) for row in listing.versions],
+        "Versions": version_rows(listing.versions, services.users),
         "CommonPrefixes": prefix_rows(listing.prefixes),
     }
     if listing.truncated:

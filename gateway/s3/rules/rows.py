@@ -8,57 +8,61 @@ from typing import Any
 from engine.types import ListedObject
 from gateway.s3.contract import UserDirectory
 from gateway.s3.rules.acl import owner_output
+from gateway.s3.tables import Table
 
 
-class Owners:
-    """Owner elements of one listing: few owners, many rows."""
-
-    __slots__ = ("_known", "_users")
-
-    def __init__(self, users: UserDirectory) -> None:
-        self._users = users
-        self._known: dict[str, dict[str, str]] = {}
-
-    def get(self, owner: str) -> dict[str, str]:
-        found = self._known.get(owner)
-        if found is None:
-            found = self._known[owner] = owner_output(owner, self._users)
-        return found
+def object_rows(rows: Sequence[ListedObject], users: UserDirectory | None) -> Table:
+    """Contents elements; with their Owner, as the users tell it, if they are given."""
+    kinds: dict[tuple[Any, ...], ListedObject] = {}
+    of_rows = []
+    for row in rows:
+        owner = "" if users is None else row.owner
+        kind = (row.storage_class, row.checksum_algorithms, row.checksum_type, owner)
+        kinds.setdefault(kind, row)
+        of_rows.append(kind)
+    return Table(_columns(rows), of_rows, {kind: _object(row, users) for kind, row in kinds.items()})
 
 
-def object_row(row: ListedObject, owners: Owners | None) -> dict[str, Any]:
-    """A Contents element; with its Owner if `owners` are given."""
-    entry: dict[str, Any] = {
-        "Key": row.key,
-        "LastModified": row.modified_us,
-        "ETag": row.etag,
-        "Size": row.size,
-        "StorageClass": row.storage_class,
+def version_rows(rows: Sequence[ListedObject], users: UserDirectory) -> Table:
+    """Version and DeleteMarker elements; the edge tells them apart by "DeleteMarker"."""
+    kinds: dict[tuple[Any, ...], ListedObject] = {}
+    of_rows = []
+    for row in rows:
+        about = (row.storage_class, row.checksum_algorithms, row.checksum_type, row.owner)
+        kind = (row.delete_marker, row.is_latest, *about)
+        kinds.setdefault(kind, row)
+        of_rows.append(kind)
+    columns = {**_columns(rows), "VersionId": [row.version_id for row in rows]}
+    return Table(columns, of_rows, {kind: _version(row, users) for kind, row in kinds.items()})
+
+
+def _columns(rows: Sequence[ListedObject]) -> dict[str, list[Any]]:
+    return {
+        "Key": [row.key for row in rows],
+        "LastModified": [row.modified_us for row in rows],
+        "ETag": [row.etag for row in rows],
+        "Size": [row.size for row in rows],
     }
+
+
+def _object(row: ListedObject, users: UserDirectory | None) -> dict[str, Any]:
+    """What all objects of the row's kind have in common."""
+    entry: dict[str, Any] = {"StorageClass": row.storage_class}
     if row.checksum_algorithms:
         entry["ChecksumAlgorithm"] = row.checksum_algorithms
         if row.checksum_type is not None:
             entry["ChecksumType"] = row.checksum_type.value
-    if owners is not None:
-        entry["Owner"] = owners.get(row.owner)
+    if users is not None:
+        entry["Owner"] = owner_output(row.owner, users)
     return entry
 
 
-def version_row(row: ListedObject, owners: Owners) -> dict[str, Any]:
-    """A Version or DeleteMarker element; the edge tells them apart by "DeleteMarker"."""
+def _version(row: ListedObject, users: UserDirectory) -> dict[str, Any]:
+    """What all versions, or all delete markers, of the row's kind have in common."""
     if row.delete_marker:
-        return {
-            "DeleteMarker": True,
-            "Key": row.key,
-            "VersionId": row.version_id,
-            "IsLatest": row.is_latest,
-            "LastModified": row.modified_us,
-            "Owner": owners.get(row.owner),
-        }
-    entry = object_row(row, owners)
-    entry["VersionId"] = row.version_id
-    entry["IsLatest"] = row.is_latest
-    return entry
+        owner = owner_output(row.owner, users)
+        return {"DeleteMarker": True, "IsLatest": row.is_latest, "Owner": owner, "ETag": None, "Size": None}
+    return {"IsLatest": row.is_latest, **_object(row, users)}
 
 
 def prefix_rows(prefixes: Sequence[str]) -> list[dict[str, str]]:
