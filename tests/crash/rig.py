@@ -17,8 +17,9 @@ from core.clock import SystemClock
 from engine.keyring import LocalKeyWrapper
 from gateway.admin.client import AdminClient, NotRunning
 from gateway.wiring.deployment import load
-from tests.harness.history import History, LoadGenerator, empty, settle
+from tests.harness.history import LoadGenerator, empty, settle
 from tests.harness.live_server import LiveServer
+from tests.harness.load import History
 from tests.races.audit import audit
 
 BUCKET = "crash"
@@ -74,7 +75,9 @@ class Rig:
     def load(self, threads: int = 6) -> Iterator[LoadGenerator]:
         """Mixed load that is under way when the block begins and ended when it ends."""
         before = self.history.recorded()
-        load = LoadGenerator(self.server, self.history, seed=self.seeded.getrandbits(60), threads=threads)
+        load = LoadGenerator(
+            self.server, self.history, seed=self.seeded.getrandbits(60), bucket=BUCKET, threads=threads
+        )
         load.start()
         deadline = time.monotonic() + 30
         while self.history.recorded() < before + WARM:

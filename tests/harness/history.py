@@ -1,79 +1,19 @@
-"""Mixed load from real clients on a few keys, and what it must look like afterwards.
-
-Every value is recognisable: its bytes are made from its number and length, so a read names exactly the write it saw,
-and half a value can't be taken for a whole one.
-"""
+"""Mixed load from real clients on a few keys, and what it must look like afterwards."""
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import random
-import threading
 import time
-from collections import defaultdict
-from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, ClassVar
 
-from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.harness.linearizability import NEVER, Applied, Operation, State, check
+from tests.harness.linearizability import Applied, Operation, State
 from tests.harness.live_server import LiveServer
+from tests.harness.load import ABSENT, PART, Gone, History, Load, content, expect, tag, trickle
 
-ABSENT: State = None
-SIZES = (0, 17, 3000, 10_000, 200_000, 1_500_000)
-PART = 5 << 20
-#: A slow upload: bytes at a time, and the pause after each. One takes about half a second.
-TRICKLE = 50_000
-PAUSE = 0.02
 #: How many new buckets are looked at again after they were looked at once.
 REMEMBERED = 20
-#: Threads that upload slowly, beside the others: at any instant a request is under way.
-SLOW = 2
-
-
-def content(number: int, size: int) -> bytes:
-    """The bytes of value `number`: its number first, so that even a prefix is recognisable."""
-    return random.Random(number).randbytes(size) if size else b""
-
-
-def tag(body: bytes) -> str:
-    """What a value is called in a history."""
-    return hashlib.sha256(body).hexdigest()[:16] + f"/{len(body)}"
-
-
-@dataclass
-class History:
-    """Operations per key, in real time of this process, and what each key held before."""
-
-    initial: dict[str, State] = field(default_factory=dict)
-    operations: dict[str, list[Operation]] = field(default_factory=lambda: defaultdict(list))
-    acknowledged: int = 0
-    unknown: int = 0
-    made: dict[str, str] = field(default_factory=dict)  # new bucket -> the value of its one object
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, key: str, operation: Operation) -> None:
-        with self.lock:
-            self.operations[key].append(operation)
-            if operation.optional:
-                self.unknown += 1
-            else:
-                self.acknowledged += 1
-
-    def recorded(self) -> int:
-        """Operations whose outcome is known or may be."""
-        return self.acknowledged + self.unknown
-
-    def violations(self) -> list[str]:
-        """Every key whose answers no order explains."""
-        found = []
-        for key, operations in sorted(self.operations.items()):
-            verdict = check(operations, self.initial.get(key, ABSENT))
-            if verdict is not None:
-                found.append(f"{key}: {verdict}")
-        return found
 
 
 def _sets(value: State) -> Any:
@@ -101,104 +41,27 @@ def _exists() -> Any:
     return lambda state: Applied(state) if state is not ABSENT else None
 
 
-class LoadGenerator:
-    """Threads of boto3 clients; each thread does one operation after the other until told to stop or cut off."""
+class LoadGenerator(Load):
+    """Load on a bucket without versioning: a key holds a value or is absent."""
 
-    def __init__(self, server: LiveServer, history: History, *, seed: int, keys: int = 6, threads: int = 6) -> None:
-        self._server = server
-        self._history = history
-        self._random = random.Random(seed)
-        self._keys = [f"key/{number}" for number in range(keys)]
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._work, args=(self._random.getrandbits(60),), daemon=True)
-            for _ in range(threads)
-        ]
-        self._threads += [
-            threading.Thread(target=self._work_slowly, args=(self._random.getrandbits(60),), daemon=True)
-            for _ in range(SLOW)
-        ]
-        self._client = server.client()  # shared: boto3 clients are safe among threads, and cost 0.1 s each
-        self.bucket = "crash"
-        self.unexpected: list[str] = []
-        self.cut_off = 0  # requests that were under way when the server died
+    actions: ClassVar[dict[str, int]] = {
+        "_put": 6,
+        "_create": 3,
+        "_update": 3,
+        "_multipart": 2,
+        "_copy": 2,
+        "_delete": 3,
+        "_remove": 2,
+        "_get": 6,
+        "_new_bucket": 1,
+    }
 
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(60)
-
-    def _work(self, seed: int) -> None:
-        seeded = random.Random(seed)
-        client = self._client
-        while not self._stop.is_set():
-            key = seeded.choice(self._keys)
-            number = seeded.getrandbits(48)
-            body = content(number, seeded.choice(SIZES))
-            action = seeded.choices(
-                (
-                    self._put,
-                    self._create,
-                    self._update,
-                    self._multipart,
-                    self._copy,
-                    self._delete,
-                    self._remove,
-                    self._get,
-                    self._new_bucket,
-                ),
-                weights=(6, 3, 3, 2, 2, 3, 2, 6, 1),
-            )[0]
-            try:
-                action(client, key, body, seeded)
-            except _Gone as gone:
-                with self._history.lock:
-                    self.cut_off += not isinstance(gone.__cause__, EndpointConnectionError | ConnectionRefusedError)
-                return
-            except ClientError as error:
-                self.unexpected.append(f"{action.__name__} {key}: {error}")
-
-    def _work_slowly(self, seed: int) -> None:
-        seeded = random.Random(seed)
-        while not self._stop.is_set():
-            key = seeded.choice(self._keys)
-            body = content(seeded.getrandbits(48), SIZES[-1])
-            target = self._client.generate_presigned_url("put_object", {"Bucket": self.bucket, "Key": key})
-            try:
-                self._run(
-                    key, f"slow put {tag(body)}", _sets(tag(body)), lambda url=target, data=body: _trickle(url, data)
-                )
-            except _Gone as gone:
-                with self._history.lock:
-                    self.cut_off += not isinstance(gone.__cause__, ConnectionRefusedError)
-                return
-            except ClientError as error:
-                self.unexpected.append(f"slow put {key}: {error}")
-
-    def _run(self, key: str, name: str, step: Any, call: Any) -> Any:
-        """Do `call` and record it: as done, or as maybe done when the connection broke. ClientErrors propagate."""
-        start = time.monotonic()
-        try:
-            answer = call()
-        except ClientError as error:
-            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-            if status >= 500:
-                self._history.add(key, Operation(f"{name} (status {status})", start, step, NEVER, optional=True))
-                return None
-            raise
-        except (BotoCoreError, OSError, http.client.HTTPException) as error:
-            self._history.add(key, Operation(f"{name} (no answer)", start, step, NEVER, optional=True))
-            raise _Gone from error
-        self._history.add(key, Operation(name, start, step, time.monotonic()))
-        return answer
+    def put_slowly(self, key: str, body: bytes, url: str) -> None:
+        self.run(key, f"slow put {tag(body)}", _sets(tag(body)), lambda: trickle(url, body))
 
     def _put(self, client: Any, key: str, body: bytes, _: random.Random) -> Any:
         value = tag(body)
-        return self._run(
+        return self.run(
             key, f"put {value}", _sets(value), lambda: client.put_object(Bucket=self.bucket, Key=key, Body=body)
         )  # fmt: skip
 
@@ -206,13 +69,13 @@ class LoadGenerator:
         value = tag(body)
         start = time.monotonic()
         try:
-            self._run(
+            self.run(
                 key, f"create {value}", _creates(value),
                 lambda: client.put_object(Bucket=self.bucket, Key=key, Body=body, IfNoneMatch="*"),
             )  # fmt: skip
         except ClientError as error:
-            self._expect(error, "PreconditionFailed", "ConditionalRequestConflict")
-            if error.response["Error"]["Code"] == "PreconditionFailed":
+            code = expect(error, "PreconditionFailed", "ConditionalRequestConflict")
+            if code == "PreconditionFailed":
                 self._history.add(key, Operation("create refused", start, _exists(), time.monotonic()))
 
     def _update(self, client: Any, key: str, body: bytes, seeded: random.Random) -> None:
@@ -223,13 +86,13 @@ class LoadGenerator:
         value = tag(body)
         start = time.monotonic()
         try:
-            self._run(
+            self.run(
                 key, f"update {seen} -> {value}", _replaces(seen, value),
                 lambda: client.put_object(Bucket=self.bucket, Key=key, Body=body, IfMatch=etag),
             )  # fmt: skip
         except ClientError as error:
-            self._expect(error, "PreconditionFailed", "NoSuchKey", "ConditionalRequestConflict")
-            if error.response["Error"]["Code"] != "ConditionalRequestConflict":
+            code = expect(error, "PreconditionFailed", "NoSuchKey", "ConditionalRequestConflict")
+            if code != "ConditionalRequestConflict":
                 self._history.add(
                     key, Operation(f"update of {seen} refused", start, _refused_unless(seen), time.monotonic())
                 )  # fmt: skip
@@ -238,15 +101,8 @@ class LoadGenerator:
         number = seeded.getrandbits(48)
         body = content(number, PART + 1000)
         value = tag(body)
-        try:
-            upload = client.create_multipart_upload(Bucket=self.bucket, Key=key)["UploadId"]
-            parts: list[dict[str, Any]] = []
-            for part, piece in ((2, body[PART:]), (1, body[:PART])):
-                done = client.upload_part(Bucket=self.bucket, Key=key, UploadId=upload, PartNumber=part, Body=piece)
-                parts.insert(0, {"PartNumber": part, "ETag": done["ETag"]})
-        except (BotoCoreError, OSError) as error:
-            raise _Gone from error
-        self._run(
+        upload, parts = self.multipart(client, key, body)
+        self.run(
             key, f"multipart {value}", _sets(value),
             lambda: client.complete_multipart_upload(
                 Bucket=self.bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": parts}
@@ -259,7 +115,7 @@ class LoadGenerator:
         value = tag(body)
         if self._put(client, source, body, seeded) is None:
             return
-        self._run(
+        self.run(
             key, f"copy {value}", _sets(value),
             lambda: client.copy_object(
                 Bucket=self.bucket, Key=key, CopySource={"Bucket": self.bucket, "Key": source}
@@ -268,7 +124,7 @@ class LoadGenerator:
         self._delete(client, source, b"", seeded)
 
     def _delete(self, client: Any, key: str, _: bytes, __: random.Random) -> None:
-        self._run(key, "delete", _sets(ABSENT), lambda: client.delete_object(Bucket=self.bucket, Key=key))
+        self.run(key, "delete", _sets(ABSENT), lambda: client.delete_object(Bucket=self.bucket, Key=key))
 
     def _new_bucket(self, client: Any, _: str, body: bytes, seeded: random.Random) -> None:
         """A bucket, which has a key of its own, and an object in it."""
@@ -281,7 +137,7 @@ class LoadGenerator:
                 raise
             return
         except (BotoCoreError, OSError) as error:
-            raise _Gone from error
+            raise Gone from error
         with self._history.lock:
             self._history.made[name] = tag(body)
 
@@ -293,50 +149,19 @@ class LoadGenerator:
         etag, seen = current
         start = time.monotonic()
         try:
-            self._run(
+            self.run(
                 key, f"delete of {seen}", _replaces(seen, ABSENT),
                 lambda: client.delete_object(Bucket=self.bucket, Key=key, IfMatch=etag),
             )  # fmt: skip
         except ClientError as error:
-            self._expect(error, "PreconditionFailed", "NoSuchKey", "ConditionalRequestConflict")
-            if error.response["Error"]["Code"] != "ConditionalRequestConflict":
+            code = expect(error, "PreconditionFailed", "NoSuchKey", "ConditionalRequestConflict")
+            if code != "ConditionalRequestConflict":
                 self._history.add(
                     key, Operation(f"delete of {seen} refused", start, _refused_unless(seen), time.monotonic())
                 )  # fmt: skip
 
     def _get(self, client: Any, key: str, _: bytes, __: random.Random) -> tuple[str, str] | None:
         return read(client, self.bucket, key, self._history)
-
-    def _expect(self, error: ClientError, *codes: str) -> None:
-        if error.response["Error"]["Code"] not in codes:
-            raise error
-
-
-def _trickle(url: str, body: bytes) -> bool:
-    """PUT `body` to a presigned URL, a little at a time. Raises ClientError, OSError, HTTPException."""
-    parts = urlsplit(url)
-    assert parts.hostname is not None
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
-    try:
-        connection.putrequest("PUT", f"{parts.path}?{parts.query}")
-        connection.putheader("Content-Length", str(len(body)))
-        connection.endheaders()
-        for start in range(0, len(body), TRICKLE):
-            connection.send(body[start : start + TRICKLE])
-            time.sleep(PAUSE)
-        answer = connection.getresponse()
-        text = answer.read().decode()
-    finally:
-        connection.close()
-    if answer.status != 200:
-        code = text.partition("<Code>")[2].partition("</Code>")[0]
-        status: Any = {"HTTPStatusCode": answer.status}
-        raise ClientError({"Error": {"Code": code, "Message": text}, "ResponseMetadata": status}, "PutObject")
-    return True
-
-
-class _Gone(Exception):
-    """The server is dead; this thread's work ends."""
 
 
 def read(client: Any, bucket: str, key: str, history: History) -> tuple[str, str] | None:
@@ -351,7 +176,7 @@ def read(client: Any, bucket: str, key: str, history: History) -> tuple[str, str
             return None
         raise
     except (BotoCoreError, OSError) as error:
-        raise _Gone from error
+        raise Gone from error
     value = tag(body)
     history.add(key, Operation(f"get {value}", start, _sees(value), time.monotonic()))
     return answer["ETag"], value
@@ -383,13 +208,14 @@ def settle(server: LiveServer, bucket: str, history: History) -> History:
 
 
 def empty(server: LiveServer) -> None:
-    """Remove what a load can have left: every object and upload of every bucket."""
+    """Remove what a load can have left: every version and upload of every bucket."""
     client = server.client()
     for bucket in [entry["Name"] for entry in client.list_buckets()["Buckets"]]:
         for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
             for upload in page.get("Uploads", []):
                 client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-            keys = [{"Key": entry["Key"]} for entry in page.get("Contents", [])]
-            if keys:
-                client.delete_objects(Bucket=bucket, Delete={"Objects": keys})
+        for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
+            found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+            if found:
+                doomed = [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in found]
+                client.delete_objects(Bucket=bucket, Delete={"Objects": doomed})

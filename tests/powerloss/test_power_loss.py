@@ -19,8 +19,9 @@ from botocore.exceptions import ClientError
 
 from catalog.lmdb_engine.folder import sync_folder
 from tests.faults.lossy.folder import LossyFolder, PowerCut
-from tests.harness.history import History, LoadGenerator, empty, settle
+from tests.harness.history import LoadGenerator, empty, settle
 from tests.harness.live_server import LiveServer, ServerFailed
+from tests.harness.load import History
 
 #: How likely each unsynced change survives a cut: none, by chance, nearly all.
 KEEP = (0.0, 0.5, 0.95)
@@ -52,7 +53,7 @@ def test_acknowledged_writes_survive(
     server.start()
     server.client().create_bucket(Bucket="crash")
     for number in range(3 * rounds):
-        load = LoadGenerator(server, history, seed=seeded.getrandbits(60))
+        load = LoadGenerator(server, history, seed=seeded.getrandbits(60), bucket="crash")
         load.start()
         time.sleep(seeded.uniform(0.5, 1.5))
         cut = power_off(server, disk, sudden=sudden, seed=seeded.getrandbits(32), keep=KEEP[number % len(KEEP)])
@@ -117,7 +118,7 @@ def test_a_sync_that_is_left_out_is_found(disk: LossyFolder, left_out: str) -> N
     server.stop()
     careless = Path(__file__).parent / "careless"
     server.start(env={"PYTHONPATH": str(careless), "LEFT_OUT": left_out})
-    load = LoadGenerator(server, history, seed=1)
+    load = LoadGenerator(server, history, seed=1, bucket="crash")
     load.start()
     time.sleep(1.5)
     power_off(server, disk, sudden=True, seed=1, keep=0)
