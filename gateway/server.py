@@ -17,8 +17,9 @@ from typing import cast
 from aiohttp import web
 
 from core.errors import StartRefused
-from core.http.connection import Connection, ConnectionServer, error_response
+from core.http.connection import Connection, ConnectionServer, error_response, is_last
 from core.http.limits import TokenBucket
+from core.http.listening import Listener
 from core.http.tls import Certificate
 from core.metrics import Metrics, Sample
 from gateway.server_pages import Pages
@@ -28,7 +29,8 @@ log = logging.getLogger("atoll.server")
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
-_BACKLOG = 1024
+_GRACE = 1.0  # seconds that a new connection has to bring its first request when the server ends
+_SETTLE = 0.2  # seconds for connections that are being opened, in a TLS handshake say, to be seen at all
 _READ_BUFFER = 1 << 20  # a stripe: what may wait in memory for a slow pipeline, per connection
 
 
@@ -57,7 +59,7 @@ class Server:
         self._under_way = 0
         self._refused = 0
         self._server: ConnectionServer | None = None
-        self._listener: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._certificate: Certificate | None = None
         metrics.source("atoll_connections", "Open client connections", kind="gauge", read=self._connections)
@@ -87,16 +89,12 @@ class Server:
             lingering_time=2.0,
             read_bufsize=_READ_BUFFER,
         )
-        loop = asyncio.get_running_loop()
         try:
-            self._listener = await loop.create_server(
-                self._server, host, port, ssl=context, backlog=_BACKLOG, reuse_address=True
-            )
+            self._listener = await Listener.open(self._server, host, port, tls=context)
         except OSError as error:
             raise StartRefused(f"cannot listen on {host}:{port}: {_reason(error)}") from error
         self._tasks.append(asyncio.create_task(self._server.watch(http.timeouts())))
-        name = self._listener.sockets[0].getsockname()
-        return name[0], name[1]
+        return self._listener.address
 
     def reload_certificate(self) -> None:
         """Take new certificate files into service (SIGHUP)."""
@@ -108,21 +106,31 @@ class Server:
         self._hurry.set()
 
     async def drain(self) -> None:
-        """Answer `not ready`, take no new connections, finish what is under way within the time limit, close."""
+        """End without an error that a client behind a load balancer could see, within the time limit.
+
+        First `not ready`, while everything is still served, each answer being the last on its connection: balancers
+        look away and idle connections of theirs run out. After `drain_delay` no new connections: those that the
+        system accepted for us are served, idle ones closed, and what is under way may end.
+        """
         self._draining = True
-        deadline = asyncio.get_running_loop().time() + self._http.drain_delay + self._http.drain_timeout
+        loop = asyncio.get_running_loop()
+        server = self._server
+        deadline = loop.time() + self._http.drain_delay + self._http.drain_timeout
+        if server is not None:
+            server.end_after_requests()
         if self._http.drain_delay:
             await self._wait_hurry(self._http.drain_delay)
         if self._listener is not None:
-            self._listener.close()
-        if self._server is not None:
-            self._server.pre_shutdown()
-            while self._server.under_way() and asyncio.get_running_loop().time() < deadline:
+            await self._listener.close()
+        if server is not None:
+            settled = loop.time() + _SETTLE
+            while (server.connections or loop.time() < settled) and loop.time() < deadline:
+                server.close_idle(_GRACE)
                 if await self._wait_hurry(0.02):
                     break
-            if cut := self._server.under_way():
+            if cut := server.under_way():
                 log.warning("requests cut off by the end of the drain", extra={"fields": {"requests": cut}})
-            await self._server.shutdown(timeout=0.1)
+            await server.shutdown(timeout=0.1)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -134,15 +142,16 @@ class Server:
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.raw_path.startswith("/-/"):
-            return await self._pages.handle(request)
+            return _closing(request, await self._pages.handle(request))
         if self._under_way >= self._limits.max_requests > 0 or not self._within_rate(request):
             self._refused += 1
-            return error_response(503, "SlowDown", "Please reduce your request rate.")
+            return _closing(request, error_response(503, "SlowDown", "Please reduce your request rate."))
         self._under_way += 1
         try:
-            return await self._handler(request)
+            response = await self._handler(request)
         finally:
             self._under_way -= 1
+        return _closing(request, response) if self._draining else response
 
     def _within_rate(self, request: web.BaseRequest) -> bool:
         rate = self._limits.connection_rate
@@ -166,6 +175,12 @@ class Server:
     def _refusals(self) -> list[Sample]:
         connections = self._server.refused if self._server else 0
         return [({"what": "request"}, self._refused), ({"what": "connection"}, connections)]
+
+
+def _closing(request: web.BaseRequest, response: web.StreamResponse) -> web.StreamResponse:
+    if is_last(request):
+        response.force_close()
+    return response
 
 
 def _reason(error: OSError) -> str:

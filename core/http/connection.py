@@ -41,6 +41,7 @@ class Connection(RequestHandler):
         "bucket",
         "header_since",
         "idle_since",
+        "last",
         "made_at",
         "received",
         "seen_requests",
@@ -60,6 +61,8 @@ class Connection(RequestHandler):
         self.send_since: float | None = None
         self.send_mark = 0
         self.bucket: TokenBucket | None = None
+        #: Whether the request under way, or else the next one, is the last here: its answer closes the connection.
+        self.last = cast(ConnectionServer, manager).ending
 
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
@@ -160,6 +163,7 @@ class ConnectionServer(web.Server):
         super().__init__(handler, **options)
         self.limit = limit
         self.refused = 0
+        self.ending = False
 
     def __call__(self) -> RequestHandler:
         return Connection(self, loop=self._loop, **self._kwargs)
@@ -175,6 +179,26 @@ class ConnectionServer(web.Server):
         """Connections with a request being handled."""
         return sum(1 for one in self._connections if one._request_in_progress or one._messages)
 
+    def end_after_requests(self) -> None:
+        """From now on every answer closes its connection, so that clients and balancers leave by themselves."""
+        self.ending = True
+        for connection in self._connections:
+            cast(Connection, connection).last = True
+
+    def close_idle(self, grace: float) -> None:
+        """Close the connections that wait for a request, but those younger than `grace` seconds that never had one:
+        a client opened them to send something at once.
+
+        aiohttp's own way, closing all softly at once, makes connections deaf to the rest of a body that is under way.
+        """
+        now = self._loop.time()
+        for connection in list(self._connections):
+            one = cast(Connection, connection)
+            if one._request_in_progress or one._messages or one.header_since is not None:
+                continue
+            if one._request_count or now - one.made_at > grace:
+                one.force_close()
+
     async def watch(self, timeouts: Timeouts) -> None:
         """Sweep until cancelled."""
         step = max(0.02, min(1.0, min(timeouts.headers, timeouts.idle, timeouts.body) / 8))
@@ -188,6 +212,11 @@ class ConnectionServer(web.Server):
                     # One broken connection must not take the timeouts from all others.
                     log.exception("connection swept badly")
                     connection.force_close()
+
+
+def is_last(request: web.BaseRequest) -> bool:
+    """Whether the answer to `request` must close its connection, because the server is ending."""
+    return getattr(request.protocol, "last", False)
 
 
 def error_body(code: str, message: str, request_id: str = "") -> bytes:

@@ -26,10 +26,8 @@ class TrustedProxies:
 
     def peer(self, request: BaseRequest) -> Peer:
         """The nearest address that is no trusted proxy of ours, and whether that hop came over TLS."""
-        transport = request.transport
-        name = transport.get_extra_info("peername") if transport is not None else None
-        address = name[0] if name else ""
-        secure = transport is not None and transport.get_extra_info("sslcontext") is not None
+        address = request.remote or ""
+        secure = request.secure
         if not self._networks or not self._trusts(address):
             return Peer(address, secure)
         headers = request.headers
@@ -51,6 +49,8 @@ class TrustedProxies:
             ip = ipaddress.ip_address(address)
         except ValueError:
             return False
+        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+            ip = ip.ipv4_mapped  # how IPv4 clients look on a socket for both
         return any(ip in network for network in self._networks)
 
 

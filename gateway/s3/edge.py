@@ -19,6 +19,7 @@ from aiohttp import web
 from core.buffers import Buffer
 from core.clock import Clock
 from core.crashpoints import reach
+from core.http.connection import is_last
 from core.http.limits import KeyLimiter
 from core.http.proxies import TrustedProxies
 from core.logs import access, request_id
@@ -318,7 +319,7 @@ class S3Edge:
 
     def _head(self, call: _Call, status: int, headers: Mapping[str, str], length: int | None) -> bytes:
         content = call.http.content
-        if call.keep and not content.is_eof() and not self._worth_draining(call):
+        if call.keep and (is_last(call.http) or (not content.is_eof() and not self._worth_draining(call))):
             call.keep = False
         return answers.head(status, headers, call.request_id, call.host_id, length, call.keep)
 
@@ -352,14 +353,15 @@ class S3Edge:
         start = self._head(call, refusal.status, headers, len(document))
         call.sent = await answers.write_whole(call.http, start, document)
 
-    @staticmethod
-    def _log(call: _Call, started: float) -> None:
+    def _log(self, call: _Call, started: float) -> None:
+        peer = self._proxies.peer(call.http)
         access(
             {
                 "operation": call.operation,
                 "method": call.http.method,
                 "path": call.http.raw_path.partition("?")[0],
-                "remote": call.http.remote or "",
+                "remote": peer.ip,
+                "secure": peer.secure,
                 "status": call.status,
                 "code": call.code,
                 "sent": call.sent,

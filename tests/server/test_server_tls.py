@@ -67,6 +67,7 @@ def test_bad_files_refuse_to_start(tmp_path: Path) -> None:
         (("127.0.0.1", "10.0.0.0/8"), {"X-Forwarded-For": "6.6.6.6, 9.9.9.9, 10.1.1.1"}, Peer("9.9.9.9", False)),
         (("127.0.0.1",), {"X-Forwarded-For": "not an address"}, Peer("127.0.0.1", False)),
         (("127.0.0.1",), {}, Peer("127.0.0.1", False)),
+        (("127.0.0.1", "10.0.0.0/8"), {"X-Forwarded-For": "9.9.9.9, ::ffff:10.1.1.1"}, Peer("9.9.9.9", False)),
     ],
 )
 async def test_forwarded_headers_count_only_from_trusted_proxies(

@@ -1,0 +1,107 @@
+"""A server that ends while clients are at work: nobody who was let in is turned away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+
+import pytest
+import uvloop
+from aiohttp import web
+
+from gateway.server_settings import HttpSettings
+from tests.server.server_support import running
+
+HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+READY = b"GET /-/health/ready HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def whole(reader: asyncio.StreamReader) -> bytes:
+    """Everything until the server closes."""
+    return await asyncio.wait_for(reader.read(), 5)
+
+
+async def test_an_upload_under_way_goes_on_to_its_end() -> None:
+    async with running(http=HttpSettings(drain_timeout=10)) as one:
+        reader, writer = await one.connect()
+        writer.write(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n\r\n" + b"a" * 1000)
+        await asyncio.sleep(0.1)
+        drain = asyncio.create_task(one.server.drain())
+        for _ in range(4):  # the body goes on after the listener has closed
+            await asyncio.sleep(0.1)
+            writer.write(b"a" * 500)
+        answer = await whole(reader)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.endswith(b"3000")
+        await asyncio.wait_for(drain, 2)
+
+
+@pytest.mark.parametrize("target", [HEAD, READY])
+async def test_during_the_delay_all_is_served_and_every_answer_closes_its_connection(target: bytes) -> None:
+    async with running(http=HttpSettings(drain_delay=0.5, drain_timeout=5)) as one:
+        kept_reader, kept = await one.connect()
+        kept.write(HEAD)
+        assert b"\r\n\r\n0" in await kept_reader.readuntil(b"\r\n\r\n0")
+        drain = asyncio.create_task(one.server.drain())
+        await asyncio.sleep(0.1)
+        kept.write(target)
+        on_kept = await whole(kept_reader)
+        new_reader, new = await one.connect()
+        new.write(target)
+        on_new = await whole(new_reader)
+        for answer in (on_kept, on_new):
+            assert answer.startswith(b"HTTP/1.1 503" if target == READY else b"HTTP/1.1 200")
+            assert b"connection: close" in answer.lower()
+        await drain
+
+
+def test_connections_that_the_system_accepted_are_served_though_the_listener_closes() -> None:
+    async def scenario() -> None:
+        async with running(http=HttpSettings(drain_timeout=5)) as one, contextlib.AsyncExitStack() as clients:
+            waiting = []
+            for _ in range(20):
+                # Without giving way to the loop: the server has not accepted any of them when the drain begins.
+                client = clients.enter_context(socket.create_connection((one.host, one.port)))
+                client.sendall(HEAD)
+                client.setblocking(False)
+                waiting.append(client)
+            drain = asyncio.create_task(one.server.drain())
+            loop = asyncio.get_running_loop()
+            for client in waiting:
+                answer = await asyncio.wait_for(loop.sock_recv(client, 1000), 2)
+                assert answer.startswith(b"HTTP/1.1 200")
+            await asyncio.wait_for(drain, 2)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # the loop that the program runs on
+        runner.run(scenario())
+
+
+async def test_a_request_that_comes_a_moment_after_its_connection_is_served_and_a_silent_one_closed() -> None:
+    async with running(http=HttpSettings(drain_timeout=5)) as one:
+        late_reader, late = await one.connect()
+        silent_reader, _silent = await one.connect()
+        await asyncio.sleep(0.05)
+        drain = asyncio.create_task(one.server.drain())
+        await asyncio.sleep(0.2)
+        late.write(HEAD)
+        assert (await whole(late_reader)).startswith(b"HTTP/1.1 200")
+        assert await whole(silent_reader) == b""
+        await asyncio.wait_for(drain, 2)
+
+
+async def test_a_large_answer_leaves_wholly_before_the_end() -> None:
+    size = 8 << 20
+
+    async def handler(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=b"z" * size)
+
+    async with running(handler, http=HttpSettings(drain_timeout=10)) as one:
+        reader, writer = await one.connect()
+        writer.write(HEAD)
+        await reader.readuntil(b"\r\n\r\n")
+        drain = asyncio.create_task(one.server.drain())
+        await asyncio.sleep(0.3)
+        assert not drain.done()
+        assert len(await whole(reader)) == size
+        await asyncio.wait_for(drain, 2)
