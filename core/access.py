@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 
 class PrincipalKind(enum.Enum):
@@ -26,8 +28,7 @@ class Principal:
 ANONYMOUS = Principal(PrincipalKind.ANONYMOUS, "", "anonymous")
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
+class Resource(msgspec.Struct, frozen=True, gc=False):
     """What is asked about. A bucket alone, or a key (and version) in it; all empty for the service itself."""
 
     bucket: str = ""
@@ -35,8 +36,7 @@ class Resource:
     version_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class AccessContext:
+class AccessContext(msgspec.Struct, frozen=True, gc=False):
     """Facts that the caller has at hand; empty strings where there is no such thing.
 
     ACLs are the canned names (`private`, `public-read`, `public-read-write`, `authenticated-read`).
@@ -48,7 +48,7 @@ class AccessContext:
     object_acl: str = "private"
     secure: bool = False
     source_ip: str = ""
-    extra: dict[str, str] = field(default_factory=dict)
+    extra: dict[str, str] = {}
 
 
 class Decision(enum.Enum):

@@ -1,7 +1,8 @@
 """What the object store takes and gives: plain values, no behaviour.
 
 Times are wall-clock microseconds since the Unix epoch; sizes are plaintext bytes; ETags are bare (no quotes); checksum
-values are base64 as S3 prints them, keyed by S3's algorithm name (`CRC32`, `SHA256`, `CRC64NVME`, ...).
+values are base64 as S3 prints them, keyed by S3's algorithm name (`CRC32`, `SHA256`, `CRC64NVME`, ...). What every
+request makes is a msgspec Struct: a frozen dataclass takes five times as long to make.
 """
 
 from __future__ import annotations
@@ -43,15 +44,14 @@ class Bucket:
     settings: dict[str, bytes] = field(default_factory=dict)  # subresource name -> its document, later features
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectAttributes:
+class ObjectAttributes(msgspec.Struct, frozen=True, gc=False):
     """What a writer says of an object beside its bytes."""
 
     owner: str = ""
     acl: str = "private"
     storage_class: str = "STANDARD"
-    headers: dict[str, str] = field(default_factory=dict)  # Content-Type, Cache-Control, ... Expires
-    metadata: dict[str, str] = field(default_factory=dict)  # x-amz-meta-*: lower-case name without the prefix -> value
+    headers: dict[str, str] = {}  # Content-Type, Cache-Control, ... Expires
+    metadata: dict[str, str] = {}  # x-amz-meta-*: lower-case name without the prefix -> value
     tags: tuple[tuple[str, str], ...] = ()
 
 
@@ -61,12 +61,11 @@ class Digest(Protocol):
     def update(self, data: Buffer, /) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What the protocol concludes once all bytes were digested."""
 
     etag: str
-    checksums: dict[str, str] = field(default_factory=dict)
+    checksums: dict[str, str] = {}
     checksum_type: ChecksumType | None = None
 
 
@@ -75,8 +74,7 @@ class Outcome:
 Finish = Callable[[int], Outcome]
 
 
-@dataclass(frozen=True, slots=True)
-class WriteCondition:
+class WriteCondition(msgspec.Struct, frozen=True, gc=False):
     """`If-None-Match: *` and `If-Match` on writes and deletes, judged inside the committing transaction."""
 
     absent: bool = False  # If-None-Match: *
@@ -89,19 +87,17 @@ class WriteCondition:
 UNCONDITIONAL = WriteCondition()
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True, gc=False):
     """A part of a multipart object, or of an upload in progress."""
 
     number: int
     size: int
     etag: str
-    checksums: dict[str, str] = field(default_factory=dict)
+    checksums: dict[str, str] = {}
     modified_us: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
+class ObjectInfo(msgspec.Struct, frozen=True, gc=False):
     """One version of one key, as HEAD prints it."""
 
     key: str
@@ -112,7 +108,7 @@ class ObjectInfo:
     etag: str
     modified_us: int
     attributes: ObjectAttributes
-    checksums: dict[str, str] = field(default_factory=dict)
+    checksums: dict[str, str] = {}
     checksum_type: ChecksumType | None = None
     parts_count: int = 0  # 0 for an object that was not made by multipart
 
@@ -184,17 +180,15 @@ class PartListing:
     next_number: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class CompletePart:
+class CompletePart(msgspec.Struct, frozen=True, gc=False):
     """A part as the client names it in Complete."""
 
     number: int
     etag: str
-    checksums: dict[str, str] = field(default_factory=dict)
+    checksums: dict[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteResult:
+class DeleteResult(msgspec.Struct, frozen=True, gc=False):
     """What a delete did: `version_id` is of the removed version or of the marker made; "" on an unversioned bucket."""
 
     version_id: str = ""

@@ -155,13 +155,14 @@ async def find(reader: Reader, place: KeyPlace, head: HeadRow | None, version_id
 
 async def load(reader: Reader, place: KeyPlace, version_id: str) -> tuple[Version, bool]:
     """The version and whether it is the latest. Raises NoSuchKey or NoSuchVersion."""
-    raw = await reader.get(place.head)
-    head = decode_head(raw)
+    head = decode_head(await reader.get(place.head))
+    if not version_id:
+        if head is None or head.current is None:
+            raise NoSuchKey("no such key")
+        return head.current, True
     version = await find(reader, place, head, version_id)
     if version is None:
-        if version_id:
-            raise NoSuchVersion("no such version")
-        raise NoSuchKey("no such key")
+        raise NoSuchVersion("no such version")
     return version, head is not None and version is head.current
 
 

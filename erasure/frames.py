@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 FRAME_PLAIN = 65_536
 TAG = 16
@@ -30,8 +30,7 @@ def plain_length(sealed: int) -> int:
     return plain
 
 
-@dataclass(frozen=True, slots=True)
-class FrameRange:
+class FrameRange(msgspec.Struct, frozen=True, gc=False):
     """The frames that hold a plaintext range, and where they lie in the body's sealed bytes."""
 
     first: int  # number of the first frame

@@ -6,7 +6,9 @@ Spec: docs/formats/object.md, "Stripes" and "Segments".
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import msgspec
 
 from erasure.frames import FRAME_PLAIN, FRAME_SEALED
 
@@ -97,8 +99,7 @@ class Scheme:
             sealed_length -= part
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(msgspec.Struct, frozen=True, gc=False):
     """A run of sealed bytes inside one data shard: bytes [start, start + length) of shard `index` of `stripe`."""
 
     stripe: int
@@ -119,22 +120,21 @@ class SegmentShape:
     scheme: Scheme
     shard_size: int
     sealed_length: int
+    #: Sealed bytes in a full stripe, and how many stripes there are: kept, because every read asks.
+    stripe_size: int = field(init=False, repr=False, compare=False)
+    stripes: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 1 <= self.sealed_length <= MAX_SEGMENT:
             raise ValueError(f"sealed length {self.sealed_length}: 1 to {MAX_SEGMENT}")
         if not 1 <= self.shard_size <= MAX_SHARD_SIZE:
             raise ValueError(f"shard size {self.shard_size}: 1 to {MAX_SHARD_SIZE}")
-        if self.stripes > MAX_STRIPES:
-            raise ValueError(f"{self.stripes} stripes: at most {MAX_STRIPES}")
-
-    @property
-    def stripe_size(self) -> int:
-        return self.scheme.k * self.shard_size
-
-    @property
-    def stripes(self) -> int:
-        return -(-self.sealed_length // self.stripe_size)
+        stripe_size = self.scheme.k * self.shard_size
+        stripes = -(-self.sealed_length // stripe_size)
+        if stripes > MAX_STRIPES:
+            raise ValueError(f"{stripes} stripes: at most {MAX_STRIPES}")
+        object.__setattr__(self, "stripe_size", stripe_size)
+        object.__setattr__(self, "stripes", stripes)
 
     def stripe_length(self, stripe: int) -> int:
         """Sealed bytes in a stripe, without padding. Raises IndexError for a stripe that is not there."""
@@ -144,6 +144,8 @@ class SegmentShape:
 
     def shard_length(self, stripe: int) -> int:
         """Bytes in each shard of a stripe. Raises IndexError for a stripe that is not there."""
+        if 0 <= stripe < self.stripes - 1:
+            return self.shard_size
         return -(-self.stripe_length(stripe) // self.scheme.k)
 
     def shard_offset(self, stripe: int) -> int:
@@ -181,9 +183,10 @@ class SegmentShape:
         end = offset + length
         while offset < end:
             stripe, within = divmod(offset, self.stripe_size)
-            index, start = divmod(within, self.shard_length(stripe))
-            run = min(end - offset, self.shard_length(stripe) - start)
-            spans.append(Span(stripe, index, start, run, self.shard_offset(stripe) + start))
+            shard = self.shard_length(stripe)
+            index, start = divmod(within, shard)
+            run = min(end - offset, shard - start)
+            spans.append(Span(stripe, index, start, run, stripe * self.shard_size + start))
             offset += run
         return spans
 

@@ -149,6 +149,19 @@ class BodyOpener:
         """
         return self.open_scattered(first_frame, (sealed,), out)
 
+    def open_frame(self, number: int, sealed: Buffer) -> bytes:
+        """The plaintext of one frame. Raises DamagedFrame."""
+        last = number + 1 == self._frames
+        length = self.length - number * FRAME_PLAIN if last else FRAME_PLAIN
+        if not 0 <= number < self._frames or len(sealed) != length + TAG:
+            raise DamagedFrame(self.body_id, number, f"{len(sealed)} sealed bytes where {length + TAG} were due")
+        try:
+            return self._aead.decrypt(
+                _NONCE.pack(number), sealed, _ASSOCIATED.pack(SEAL_FORMAT, self.body_id, number, last)
+            )
+        except InvalidTag:
+            raise DamagedFrame(self.body_id, number) from None
+
     def open_scattered(self, first_frame: int, parts: Sequence[Buffer], out: Buffer) -> int:
         """As `open`, for sealed bytes that lie in several buffers one after the other, such as a stripe's shards."""
         total = sum(memoryview(part).nbytes for part in parts)
@@ -165,7 +178,7 @@ class BodyOpener:
 
 
 def _check(body_key: Buffer, body_id: bytes) -> None:
-    if memoryview(body_key).nbytes != KEY_LENGTH:
+    if len(body_key) != KEY_LENGTH:
         raise ValueError(f"a body key has {KEY_LENGTH} bytes")
     if len(body_id) != ID_LENGTH:
         raise ValueError(f"a body id has {ID_LENGTH} bytes")

@@ -75,8 +75,10 @@ class Download:
     def fetch_now(self, body_id: bytes, body_length: int, body_key: bytes, offset: int, length: int) -> bytes | None:
         """As `fetch`, without waiting, for what is in memory and opens at once; else None, and `fetch` tells."""
         row = self._locations.cached(body_id)
+        if row is None or row.sealed:
+            return None
         frames = frames_of(offset, length, body_length)
-        if row is None or row.sealed or not frames.count or frames.plain_length > _INLINE_OPEN:
+        if not frames.count or frames.plain_length > _INLINE_OPEN:
             return None
         parts: list[Buffer] = []
         for run in runs_of(row, frames.sealed_offset, frames.sealed_length):
@@ -85,15 +87,19 @@ class Download:
             if found is None:
                 return None
             parts += found
-        out = bytearray(frames.plain_length)
+        opener = BodyOpener(body_key, body_id, body_length)
         try:
-            BodyOpener(body_key, body_id, body_length).open_scattered(frames.first, parts, out)
+            if frames.count == 1 == len(parts):
+                plain: Buffer = opener.open_frame(frames.first, parts[0])
+            else:
+                plain = bytearray(frames.plain_length)
+                opener.open_scattered(frames.first, parts, plain)
         except DamagedFrame:
             return None  # `fetch` finds it again, counts it and recovers
         self._tools.counters.bytes_read += length
         if frames.plain_length == length:
-            return bytes(out)
-        return bytes(memoryview(out)[frames.skip : frames.skip + length])
+            return plain if type(plain) is bytes else bytes(plain)
+        return bytes(memoryview(plain)[frames.skip : frames.skip + length])
 
     async def _open(self, opener: BodyOpener, first: int, offset: int, length: int, plain: int) -> bytearray:
         """Open the frames at sealed [offset, offset + length) of a body. Looks again where the body moved meanwhile."""

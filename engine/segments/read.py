@@ -21,6 +21,7 @@ from engine.ports import Placer
 from engine.segments.registry import Segment, SegmentRegistry
 from engine.segments.reports import Report, Reports
 from erasure.codec import Codec
+from erasure.scheme import Span
 
 #: A hedge costs one token; every shard read earns a tenth of one.
 HEDGE_SHARE = 0.1
@@ -74,11 +75,7 @@ class ReadTools:
     def usable(self, segment: Segment, index: int, stripes: range) -> bool:
         """Whether a piece is worth asking first: written, on a node that is up, not suspect there."""
         piece = segment.piece(index)
-        return (
-            bool(piece.node)
-            and self.placer.is_up(piece.node)
-            and not self.registry.is_suspect(segment.id, index, stripes)
-        )
+        return self.placer.is_up(piece.node) and not self.registry.is_suspect(segment.id, index, stripes)
 
     async def fetch(self, segment: Segment, index: int, start: int, end: int, *, report: bool = True) -> Buffer:
         """Bytes [start, end) of one piece, all of them. Raises BackendError, TimeoutError, OSError.
@@ -117,13 +114,17 @@ class ReadTools:
             raise Truncated("a piece ends early")
         return data
 
-    def fetch_now(self, segment: Segment, index: int, start: int, end: int) -> Buffer | None:
-        """Bytes [start, end) of one piece where its node has them in memory, else None."""
-        piece = segment.row.pieces[index]
-        node = self.placer.node(piece.node) if piece.node else None
+    def fetch_now(self, segment: Segment, span: Span) -> Buffer | None:
+        """The bytes of a span where its node has them in memory and they are to be trusted at first; else None."""
+        piece = segment.row.pieces[span.index]
+        node = self.placer.node(piece.node)
+        if node is None or not self.placer.is_up(piece.node):
+            return None
+        if self.registry.is_suspect(segment.id, span.index, range(span.stripe, span.stripe + 1)):
+            return None
         # Not isinstance(_, InstantReads): of a protocol that costs more than the read.
-        get_now: Callable[[bytes, int, int], Buffer | None] | None = getattr(node and node.backend, "get_now", None)
-        data = get_now(piece.locator, start, end - start) if get_now is not None else None
+        get_now: Callable[[bytes, int, int], Buffer | None] | None = getattr(node.backend, "get_now", None)
+        data = None if get_now is None else get_now(piece.locator, span.piece_offset, span.length)
         self.counters.shard_reads += data is not None
         return data
 
@@ -174,12 +175,9 @@ class SegmentReader:
     def sealed_now(self, segment: Segment, offset: int, length: int) -> list[Buffer] | None:
         """As `sealed`, for bytes that the nodes have in memory; None where they are to be waited for, or are not to be
         trusted at first."""
-        tools = self._tools
         parts: list[Buffer] = []
         for span in segment.shape.spans(offset, length):
-            if not tools.usable(segment, span.index, range(span.stripe, span.stripe + 1)):
-                return None
-            data = tools.fetch_now(segment, span.index, span.piece_offset, span.piece_offset + span.length)
+            data = self._tools.fetch_now(segment, span)
             if data is None:
                 return None
             parts.append(data)

@@ -94,7 +94,7 @@ class SegmentRegistry:
 
     def is_suspect(self, segment_id: bytes, index: int, stripes: range) -> bool:
         """Whether damage was proven on this piece in any of these stripes."""
-        marks = self._suspects.get(segment_id)
+        marks = self._suspects.get(segment_id) if self._suspects else None
         return marks is not None and any(i == index and stripe in stripes for i, stripe in marks)
 
     def suspicions(self, segment_id: bytes) -> frozenset[tuple[int, int]]:
