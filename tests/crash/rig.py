@@ -19,7 +19,8 @@ from gateway.admin.client import AdminClient, NotRunning
 from gateway.wiring.deployment import load
 from tests.harness.history import LoadGenerator, empty, settle
 from tests.harness.live_server import LiveServer
-from tests.harness.load import History
+from tests.harness.load import History, Load
+from tests.harness.versioned import VersionedLoad, Versions, settle_versions
 from tests.races.audit import audit
 
 BUCKET = "crash"
@@ -37,7 +38,7 @@ class Rig:
     def __init__(self, folder: Path, seed: str) -> None:
         self.server = LiveServer(folder)
         self.environment: dict[str, str] = {}  # of the processes that start from now on
-        self.history = History()
+        self.history = self.new_history()
         self.seeded = random.Random(seed)
         self.crashes = self.cut_off = 0
         self.restarts: list[float] = []  # seconds until the server was ready
@@ -53,12 +54,28 @@ class Rig:
         self.server.start(env={**self.environment, **armed})
         self.restarts.append(time.monotonic() - began)
         if first:
-            self.server.client().create_bucket(Bucket=BUCKET)
+            self.make_bucket(self.server.client())
         self.check()
+
+    # what a kind of load is made of
+
+    def new_history(self) -> History:
+        return History()
+
+    def make_bucket(self, client: Any) -> None:
+        client.create_bucket(Bucket=BUCKET)
+
+    def new_load(self, seed: int, threads: int) -> Load:
+        return LoadGenerator(self.server, self.history, seed=seed, bucket=BUCKET, threads=threads)
+
+    def settle(self) -> History:
+        return settle(self.server, BUCKET, self.history)
+
+    # the life of the server
 
     def check(self) -> None:
         """Every answer fits what is there; the root key's file is the one in force."""
-        self.history = settle(self.server, BUCKET, self.history)
+        self.history = self.settle()
         in_force = self.admin("GET", "/status")["root_key"]
         assert in_force == LocalKeyWrapper.from_file(self.server.folder / "root.key").key_id
 
@@ -72,12 +89,10 @@ class Rig:
             pass
 
     @contextlib.contextmanager
-    def load(self, threads: int = 6) -> Iterator[LoadGenerator]:
+    def load(self, threads: int = 6) -> Iterator[Load]:
         """Mixed load that is under way when the block begins and ended when it ends."""
         before = self.history.recorded()
-        load = LoadGenerator(
-            self.server, self.history, seed=self.seeded.getrandbits(60), bucket=BUCKET, threads=threads
-        )
+        load = self.new_load(self.seeded.getrandbits(60), threads)
         load.start()
         deadline = time.monotonic() + 30
         while self.history.recorded() < before + WARM:
@@ -135,6 +150,25 @@ class Rig:
             time.sleep(0.2)
         for worker in (*TIDY, *TIDY):
             self.admin("POST", f"/workers/{worker}/run")
+
+
+class VersionedRig(Rig):
+    """The same with a bucket that keeps versions."""
+
+    history: Versions
+
+    def new_history(self) -> Versions:
+        return Versions()
+
+    def make_bucket(self, client: Any) -> None:
+        super().make_bucket(client)
+        client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+
+    def new_load(self, seed: int, threads: int) -> VersionedLoad:
+        return VersionedLoad(self.server, self.history, seed=seed, bucket=BUCKET, threads=threads)
+
+    def settle(self) -> Versions:
+        return settle_versions(self.server, BUCKET, self.history)
 
 
 async def _audit(server: LiveServer) -> None:
