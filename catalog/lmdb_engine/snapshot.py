@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from catalog.interface import Row
 from catalog.keys import prefix_end
-from catalog.lmdb_engine.longkeys import DIRECT, ID, MARK, TAIL, group_id, split
+from catalog.lmdb_engine.longkeys import DIRECT, MARK, TAIL, group_id, split
 
-_NO_END: Final = b"\xff" * (ID + 1)
+_NO_END: Final = prefix_end(b"")
 
 
 class Snapshot:
@@ -54,79 +54,46 @@ class Snapshot:
         """As `catalog.interface.Reader.scan`."""
         if limit <= 0 or start >= end:
             return []
-        walk = self._backward if reverse else self._forward
-        return list(islice(walk(self._rows, b"", DIRECT, start, end, not keys_only), limit))
+        return list(islice(self._walk(self._rows, b"", DIRECT, start, end, reverse, not keys_only), limit))
 
-    def _forward(
-        self, db: Any, group: bytes, width: int, start: bytes, end: bytes | None, values: bool
+    def _walk(
+        self, db: Any, group: bytes, width: int, start: bytes, end: bytes, reverse: bool, values: bool
     ) -> Iterator[Row]:
-        """Rows of one group (all of `rows` for the empty group) from `start` up to `end`, without the group's id."""
+        """Rows of one group (all of `rows` for the empty group) with start ≤ key < end, without the group's id."""
         cursor = self._txn.cursor(db=db)
-        if not cursor.set_range(group + (start if len(start) <= width else start[:width] + MARK)):
-            return
-        skip = len(group)
-        for item in cursor.iternext(keys=True, values=values):
-            key, value = item if values else (item, b"")
-            if skip:
-                if not key.startswith(group):
-                    return
-                key = key[skip:]
-            if len(key) <= width:
-                if end is not None and key >= end:
-                    return
-                yield key, value
-                continue
-            head = key[:-1]
-            if end is not None and head >= end:
-                return
-            for rest, value in self._forward(
-                self._long,
-                group_id(group, head),
-                TAIL,
-                start[width:] if start.startswith(head) else b"",
-                end[width:] if end is not None and end.startswith(head) else None,
-                values,
-            ):
-                yield head + rest, value
-
-    def _backward(
-        self, db: Any, group: bytes, width: int, start: bytes, end: bytes | None, values: bool
-    ) -> Iterator[Row]:
-        """The same rows from the end."""
-        cursor = self._txn.cursor(db=db)
-        if end is None:
-            bound = prefix_end(group) if group.strip(b"\xff") else _NO_END
-        else:
-            bound = group + (end if len(end) <= width else end[:width] + MARK)
-        if cursor.set_range(bound):
+        edge = end if reverse else start
+        bound = group + (edge if len(edge) <= width else edge[:width] + MARK)
+        found = cursor.set_range(bound)
+        if reverse:
             # A marker at the bound itself leads to keys below a long `end`.
-            inside = end is not None and len(end) > width and cursor.key() == bound
-            if not inside and not cursor.prev():
+            inside = found and len(end) > width and cursor.key() == bound
+            if not inside and not (cursor.prev() if found else cursor.last()):
                 return
-        elif not cursor.last():
+        elif not found:
             return
         skip = len(group)
-        for item in cursor.iterprev(keys=True, values=values):
+        for item in (cursor.iterprev if reverse else cursor.iternext)(keys=True, values=values):
             key, value = item if values else (item, b"")
             if skip:
                 if not key.startswith(group):
                     return
                 key = key[skip:]
             if len(key) <= width:
-                if key < start:
+                if not start <= key < end:
                     return
                 yield key, value
                 continue
             head = key[:-1]
             inner = start.startswith(head)
-            if head < start and not inner:
+            if head >= end or (head < start and not inner):
                 return
-            for rest, value in self._backward(
+            for rest, value in self._walk(
                 self._long,
                 group_id(group, head),
                 TAIL,
                 start[width:] if inner else b"",
-                end[width:] if end is not None and end.startswith(head) else None,
+                end[width:] if end.startswith(head) else _NO_END,
+                reverse,
                 values,
             ):
                 yield head + rest, value

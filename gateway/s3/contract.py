@@ -98,10 +98,10 @@ class S3Response:
 
     `output` has the operation's output members (ETags bare or quoted, datetimes or epoch microseconds for timestamps;
     members that are None are left out; a long list of structures may be a `gateway.s3.tables.Table`). A `body` replaces
-    the XML: bytes, or an iterator of exactly `length` bytes that is closed whatever happens. The edge does the following for every operation, so handlers need not: quote ETags;
-    apply `encoding-type=url` to the keys, prefixes, delimiters and markers of listings (give them plain);
-    print an item of `Versions` that has `"DeleteMarker": True` as a DeleteMarker element, in place, so that versions
-    and markers can be given in one ordered list.
+    the XML: bytes, or an iterator of exactly `length` bytes that is closed whatever happens. The edge does the
+    following for every operation, so handlers need not: quote ETags; apply `encoding-type=url` to the keys, prefixes,
+    delimiters and markers of listings (give them plain); print an item of `Versions` that has `"DeleteMarker": True` as
+    a DeleteMarker element, in place, so that versions and markers can be given in one ordered list.
     """
 
     output: dict[str, Any] = field(default_factory=dict)

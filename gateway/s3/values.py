@@ -66,6 +66,10 @@ def seconds_of(moment: datetime | int) -> int:
     return int(moment.timestamp())
 
 
+_MINUTES = tuple(f"{minute // 60:02d}:{minute % 60:02d}:" for minute in range(1440))
+_SECONDS = tuple(f"{second:02d}.000Z" for second in range(60))
+
+
 @lru_cache(maxsize=4096)
 def _iso_day(day: int) -> str:
     return time.strftime("%Y-%m-%dT", time.gmtime(day * 86400))
@@ -74,8 +78,8 @@ def _iso_day(day: int) -> str:
 def iso8601(moment: datetime | int) -> str:
     """As S3 prints times in XML: `2006-02-03T16:45:09.000Z`."""
     day, rest = divmod(seconds_of(moment), 86400)
-    minutes, second = divmod(rest, 60)
-    return f"{_iso_day(day)}{minutes // 60:02d}:{minutes % 60:02d}:{second:02d}.000Z"
+    minute, second = divmod(rest, 60)
+    return _iso_day(day) + _MINUTES[minute] + _SECONDS[second]
 
 
 @lru_cache(maxsize=1024)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -72,6 +73,12 @@ def test_delete_markers_stand_among_versions_without_their_columns(found: list[A
 def test_columns_of_texts_are_as_their_texts(column: list[str]) -> None:
     assert list(escape_all(column)) == [escape(text) for text in column]
     assert list(url_encode_all(column)) == [url_encode(text) for text in column]
+
+
+@given(moments)
+def test_times_are_as_the_calendar_has_them(moment: int) -> None:
+    exact = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=moment)
+    assert iso8601(moment) == exact.strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 @given(st.lists(moments))
