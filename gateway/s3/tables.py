@@ -7,7 +7,7 @@ those are filled in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import mod
 from typing import Any
@@ -18,13 +18,13 @@ class Table:
     """Elements of one list, to be given in an output instead of a list of mappings.
 
     `columns` has the members that differ, with their values row by row: texts, whole numbers, times in microseconds
-    since the epoch, bare ETags. `kinds` has each row's key in `shared`, which has the other members of that kind of
-    rows; a column's name in it, with None, leaves the column out of them.
+    since the epoch, bare ETags. `kinds` has each row's index in `shared`, which has the other members of that kind
+    of rows; a column's name in it, with None, leaves the column out of them.
     """
 
     columns: Mapping[str, Sequence[Any]]
-    kinds: Sequence[Hashable]
-    shared: Mapping[Any, Mapping[str, Any]]
+    kinds: Sequence[int]
+    shared: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class TableWriter:
 
     def __call__(self, parts: list[str], table: Table) -> None:
         columns = {name: column for name, column in self._members.items() if column and name in table.columns}
-        templates = {kind: self._template(columns, shared) for kind, shared in table.shared.items()}
+        templates = [self._template(columns, shared) for shared in table.shared]
         texts = [column.texts(table.columns[name]) for name, column in columns.items()]
         parts.extend(map(mod, map(templates.__getitem__, table.kinds), zip(*texts, strict=True)))
 

@@ -43,7 +43,7 @@ def _columns(found: list[Any]) -> dict[str, list[Any]]:
 @pytest.mark.parametrize("url_encoded", [False, True])
 @given(found=st.lists(rows, max_size=6))
 def test_objects_as_a_table_read_like_objects_one_by_one(url_encoded: bool, found: list[Any]) -> None:
-    table = Table(_columns(found), [row[4] for row in found], dict(enumerate(SHARED)))
+    table = Table(_columns(found), [row[4] for row in found], SHARED)
     plain = [
         {"Key": key, "LastModified": moment, "ETag": etag, "Size": size, **SHARED[kind]}
         for key, moment, etag, size, kind, _ in found
@@ -54,18 +54,18 @@ def test_objects_as_a_table_read_like_objects_one_by_one(url_encoded: bool, foun
 
 @given(found=st.lists(rows, max_size=6))
 def test_delete_markers_stand_among_versions_without_their_columns(found: list[Any]) -> None:
-    shared: dict[tuple[int, bool], dict[str, Any]] = {}
+    shared: list[dict[str, Any]] = []
     plain: list[dict[str, Any]] = []
     for key, moment, etag, size, kind, marker in found:
         about = {"IsLatest": kind == 1, "Owner": {"ID": "%"}}
         if marker:
-            shared[kind, marker] = {"DeleteMarker": True, **about, "ETag": None, "Size": None}
+            shared.append({"DeleteMarker": True, **about, "ETag": None, "Size": None})
             plain.append({"DeleteMarker": True, **about, "Key": key, "LastModified": moment})
         else:
-            shared[kind, marker] = {**about, **SHARED[kind]}
+            shared.append({**about, **SHARED[kind]})
             row = {"Key": key, "LastModified": moment, "ETag": etag, "Size": size}
             plain.append({**about, **SHARED[kind], **row})
-    table = Table(_columns(found), [(row[4], row[5]) for row in found], shared)
+    table = Table(_columns(found), range(len(found)), shared)
     assert VERSIONS.document({"Versions": table}) == VERSIONS.document({"Versions": plain})
 
 

@@ -13,27 +13,30 @@ from gateway.s3.tables import Table
 
 def object_rows(rows: Sequence[ListedObject], users: UserDirectory | None) -> Table:
     """Contents elements; with their Owner, as the users tell it, if they are given."""
-    kinds: dict[tuple[Any, ...], ListedObject] = {}
-    of_rows = []
+    kinds: dict[tuple[Any, ...], int] = {}
+    of_rows: list[int] = []
+    shared: list[dict[str, Any]] = []
     for row in rows:
         owner = "" if users is None else row.owner
-        kind = (row.storage_class, row.checksum_algorithms, row.checksum_type, owner)
-        kinds.setdefault(kind, row)
+        kind = kinds.setdefault((row.storage_class, row.checksum_algorithms, row.checksum_type, owner), len(kinds))
+        if kind == len(shared):
+            shared.append(_object(row, users))
         of_rows.append(kind)
-    return Table(_columns(rows), of_rows, {kind: _object(row, users) for kind, row in kinds.items()})
+    return Table(_columns(rows), of_rows, shared)
 
 
 def version_rows(rows: Sequence[ListedObject], users: UserDirectory) -> Table:
     """Version and DeleteMarker elements; the edge tells them apart by "DeleteMarker"."""
-    kinds: dict[tuple[Any, ...], ListedObject] = {}
-    of_rows = []
+    kinds: dict[tuple[Any, ...], int] = {}
+    of_rows: list[int] = []
+    shared: list[dict[str, Any]] = []
     for row in rows:
         about = (row.storage_class, row.checksum_algorithms, row.checksum_type, row.owner)
-        kind = (row.delete_marker, row.is_latest, *about)
-        kinds.setdefault(kind, row)
+        kind = kinds.setdefault((row.delete_marker, row.is_latest, about), len(kinds))
+        if kind == len(shared):
+            shared.append(_version(row, users))
         of_rows.append(kind)
-    columns = {**_columns(rows), "VersionId": [row.version_id for row in rows]}
-    return Table(columns, of_rows, {kind: _version(row, users) for kind, row in kinds.items()})
+    return Table({**_columns(rows), "VersionId": [row.version_id for row in rows]}, of_rows, shared)
 
 
 def _columns(rows: Sequence[ListedObject]) -> dict[str, list[Any]]:
