@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from catalog.errors import IN_DOUBT
 from catalog.interface import Reader, Transaction
+from catalog.keys import u64
 from core.crashpoints import reach
 from core.workers import WorkerReport, WorkerState
 from engine.bodies.store import BodyStore
@@ -188,6 +189,7 @@ class CompactionWorker:
                 if 2 * sum(int.from_bytes(value, "big") for _, value in dead) < size:
                     return None
             live: list[_Member] = []
+            bodiless: list[_Member] = []
             for start in range(0, len(members), _CHUNK):
                 chunk = members[start : start + _CHUNK]
                 bodies = await reader.get_many([BODY + member.body_id for member in chunk])
@@ -197,12 +199,24 @@ class CompactionWorker:
                     for member, body, mark in zip(chunk, bodies, alive, strict=True)
                     if mark is not None and _is_at(body, pack_id, member)
                 ]
+                bodiless += [member for member, body in zip(chunk, bodies, strict=True) if body is None]
+            if bodiless and await self._may_fill(reader, pack_id, row, bodiless):
+                return None
             storage_class = SEGMENT_ROW.decode(data).storage_class
             live_bytes = sum(member.length for member in live)
             pack = _Pack(pack_id, storage_class, size, len(members), tuple(live), live_bytes)
             return pack if size < SMALL or pack.wasteful else None
 
         return await self._bodies.catalog.read(look, long=len(members) > 2000)
+
+    async def _may_fill(self, reader: Reader, pack_id: bytes, row: PackRow, bodiless: Sequence[_Member]) -> bool:
+        """Whether another gateway may be about to commit one of the members without a body. Which of our own packs are
+        under way we know; and what another's transactions left behind in vain, it marks as dead (see `standby`)."""
+        epochs = self._bodies.epochs
+        if row.epoch == epochs.epoch or not await epochs.lives(reader, u64(row.epoch)):
+            return False
+        marks = await reader.get_many([PACK_DEAD + pack_id + member.body_id for member in bodiless])
+        return None in marks
 
     async def _compact(self, group: Sequence[_Pack]) -> None:
         """Move the live members of `group` into one new pack and retire what they leave."""
@@ -223,6 +237,7 @@ class CompactionWorker:
         row = PackRow(
             bodies=b"".join(member.body_id for _, member in sources),
             lengths=tuple(member.length for _, member in sources),
+            epoch=self._bodies.epochs.epoch,
         )
 
         async def bear(txn: Transaction) -> None:

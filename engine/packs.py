@@ -156,7 +156,9 @@ class Packer:
                 raise
             return
         row = PackRow(
-            bodies=b"".join(body_id for body_id, _ in bodies), lengths=tuple(len(sealed) for _, sealed in bodies)
+            bodies=b"".join(body_id for body_id, _ in bodies),
+            lengths=tuple(len(sealed) for _, sealed in bodies),
+            epoch=self._epochs.epoch,
         )
         self.in_flight.add(segment.id)
         born = asyncio.create_task(self._bear(segment, row), name="pack row")

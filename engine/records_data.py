@@ -38,10 +38,13 @@ class BodyRow(Record, tag=1, kw_only=True, frozen=True):
 
 
 class PackRow(Record, tag=1, kw_only=True, frozen=True):
-    """Who was packed: body ids (16 bytes each, concatenated) and their sealed lengths, in the order of the bytes."""
+    """Who was packed: body ids (16 bytes each, concatenated) and their sealed lengths, in the order of the bytes; and
+    the epoch that wrote the pack (0: written before this was noted). While that epoch lives, a member with neither a
+    body row nor a mark as dead may yet be committed by it."""
 
     bodies: bytes
     lengths: tuple[int, ...]
+    epoch: int = 0
 
     def members(self) -> list[tuple[bytes, int, int]]:
         """(body id, offset, length) of each member."""

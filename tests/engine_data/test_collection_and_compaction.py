@@ -11,16 +11,21 @@ from pathlib import Path
 import pytest
 
 from backends.errors import RetryLater
+from catalog.epochs import Epochs
 from catalog.errors import CatalogFull
 from catalog.interface import Transaction
+from catalog.records import Codec, Record
 from core import crashpoints
 from core.buffers import Buffer
+from core.clock import SystemClock
 from core.workers import Worker, WorkerState
 from engine import references
+from engine.bodies.store import BodyStore
 from engine.collection import CollectionWorker
 from engine.compaction import CompactionWorker
 from engine.errors import PreconditionFailed, Unavailable
 from engine.layout_data import BODY, PACK_DEAD, QUEUE_BODY, QUEUE_PIECE, QUEUE_SEGMENT
+from engine.records_data import PACK_ROW, PackRow
 from erasure.keys import new_key
 from tests.engine_data.world import World, chunks, no_outcome
 
@@ -327,3 +332,45 @@ async def test_lost_slices_wait_for_a_catalog_that_takes_them(world: World, monk
     await worker.standby()
     assert await world.count(PACK_DEAD) == 2
     assert world.bodies.lost_slices == []
+
+
+class _EarlierPackRow(Record, tag=1, kw_only=True, frozen=True):
+    """A pack's row before it named its writer."""
+
+    bodies: bytes
+    lengths: tuple[int, ...]
+
+
+def test_rows_of_packs_that_name_no_writer_and_their_readers() -> None:
+    earlier = Codec(_EarlierPackRow)
+    row = PackRow(bodies=bytes(16), lengths=(7,), epoch=5)
+    assert PACK_ROW.decode(earlier.encode(_EarlierPackRow(bodies=bytes(16), lengths=(7,)))).epoch == 0
+    assert earlier.decode(PACK_ROW.encode(row)).lengths == (7,)
+
+
+async def test_the_pack_of_a_living_writer_is_compacted_once_its_lost_members_are_marked(world: World) -> None:
+    """By another gateway, which can't know what this one has under way."""
+    kept = await world.keep(os.urandom(20 * KIB))
+    stored = await world.bodies.store(
+        chunks(os.urandom(20 * KIB)), content_key=new_key(), storage_class="STANDARD", finish=no_outcome
+    )
+
+    async def refuse(txn: Transaction) -> None:
+        raise PreconditionFailed("no")
+
+    with pytest.raises(PreconditionFailed):
+        await world.bodies.commit([stored], refuse)
+    assert await world.packs() == 2
+    epochs = await Epochs.register(world.catalog, SystemClock(), alone=False)
+    other = BodyStore(world.catalog, epochs, world.placer)
+    compaction = CompactionWorker(other)
+    compaction.force()
+    await run(compaction)
+    assert await world.packs() == 2
+    await CompactionWorker(world.bodies).standby()
+    compaction.force()
+    await run(compaction)
+    assert await world.packs() == 1
+    await world.check(kept)
+    await other.close()
+    await epochs.close()

@@ -17,7 +17,7 @@ from tests.races.scenarios import (
     PieceMovedAndBack,
     TwoCompactions,
 )
-from tests.races.scenarios_background import RepairsAndDeletion, VersionsOfOneKey
+from tests.races.scenarios_background import PutsBesideCompaction, RepairsAndDeletion, VersionsOfOneKey
 
 RACES: tuple[type[Race], ...] = (
     PausedGateway,
@@ -34,4 +34,5 @@ RACES: tuple[type[Race], ...] = (
     DeletedBucket,
     RepairsAndDeletion,
     VersionsOfOneKey,
+    PutsBesideCompaction,
 )

@@ -121,5 +121,28 @@ class VersionsOfOneKey(Race):
             await store.delete_object(self.versioned, "key", version_id=version, owner=OWNER)
 
 
+class PutsBesideCompaction(Race):
+    """A gateway compacts whatever it finds while another commits small bodies: no put is refused for that."""
+
+    gateways = 2
+
+    async def before(self) -> None:
+        await self.world.gateways[0].put(self.world.bucket, "old", value("old", SMALL))
+
+    def actors(self) -> Actors:
+        first, second = self.world.gateways
+
+        async def put(name: str) -> None:
+            await first.put(self.world.bucket, name, value(name, SMALL))
+
+        async def one() -> None:
+            await put("one")
+
+        async def two() -> None:
+            await put("two")
+
+        return {"compact": second.compact, "one": one, "two": two}
+
+
 def _enabled(bucket: Bucket) -> Bucket:
     return replace(bucket, versioning=Versioning.ENABLED)

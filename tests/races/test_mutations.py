@@ -35,6 +35,7 @@ from tests.races.scenarios import (
     PieceMovedAndBack,
     TwoCompactions,
 )
+from tests.races.scenarios_background import PutsBesideCompaction
 
 Mutation = Callable[[], AbstractContextManager[Any]]
 
@@ -129,6 +130,15 @@ def locations_for_ever() -> AbstractContextManager[Any]:
     return patch.object(Locations, "get", cached)
 
 
+def foreign_packs_are_dead() -> AbstractContextManager[Any]:
+    """A compaction that takes a member without a body for a dead one, whoever wrote the pack."""
+
+    async def never(*_: object) -> bool:
+        return False
+
+    return patch.object(compaction.CompactionWorker, "_may_fill", never)
+
+
 MUTATIONS: tuple[tuple[type[Race], Mutation], ...] = (
     (PausedGateway, no_guard),
     (PausedCompaction, no_guard),
@@ -144,6 +154,7 @@ MUTATIONS: tuple[tuple[type[Race], Mutation], ...] = (
     (CompleteOrAbort, parts_without_upload),
     (Creators, head_from_a_read),
     (DeletedBucket, immortal_bucket),
+    (PutsBesideCompaction, foreign_packs_are_dead),
 )
 
 
