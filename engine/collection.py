@@ -3,7 +3,7 @@
 Queue rows go through three stages, each in one transaction that may be repeated: a released body gives up its slice of
 a pack or its segments; a retired segment gives up its pieces; a piece is deleted on its node and its row removed. A row
 is acted upon only when every live gateway's oldest read began after a commit that shows it. Rows of pieces on nodes
-that do not answer stay until they do.
+that do not answer stay until they do; a piece that its node refuses to delete is tried again ever more rarely.
 
 Pieces that no row names (uploads that were cut off) carry their writer's epoch in their name. Once that epoch is
 marked dead its gateway can't commit any more, so whatever of it no segment references is deleted.
@@ -17,7 +17,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 from backends.errors import BackendError
@@ -27,6 +28,7 @@ from catalog.hold import held
 from catalog.interface import Reader, Transaction
 from core.crashpoints import reach
 from core.workers import WorkerReport, WorkerState
+from engine.backoff import Backoff
 from engine.bodies.store import BodyStore
 from engine.layout_data import (
     BODY,
@@ -63,8 +65,9 @@ class CollectionWorker:
     name = "collection"
     interval = 5.0
 
-    def __init__(self, bodies: BodyStore) -> None:
+    def __init__(self, bodies: BodyStore, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._bodies = bodies
+        self._refusals: Backoff[tuple[bytes, bytes]] = Backoff(monotonic=monotonic)  # of (node, locator)
         self._state = WorkerState.IDLE
         self._stages = ((QUEUE_BODY, self._bodies_gone), (QUEUE_SEGMENT, self._segments_gone))
         self._batches: dict[bytes, tuple[list[bytes], int]] = {}  # queue rows seen, and the commit that showed them
@@ -76,8 +79,10 @@ class CollectionWorker:
 
     def force(self) -> None:
         """Look once for pieces of epochs that the catalog does not know, too: what was written after the backup that it
-        was restored from, or by a process that went on after its epoch was collected. Lists every piece there is."""
+        was restored from, or by a process that went on after its epoch was collected. Lists every piece there is. And
+        try again what was refused."""
         self._look_around = True
+        self._refusals.forget()
 
     async def turn(self) -> WorkerState:
         busy = await self._empty_trash()
@@ -97,8 +102,9 @@ class CollectionWorker:
         """Queued pieces and, in turns without other work and some with, what dead epochs left."""
         for node in self._bodies.placer.nodes():
             if self._bodies.placer.is_up(node.id):
-                keys = await self._passed(QUEUE_PIECE + node.id, self._cursors.get(node.id, b""))
-                busy |= bool(keys) and await self._pieces_gone(node, keys)
+                after = self._cursors.get(node.id, b"")
+                keys = await self._passed(QUEUE_PIECE + node.id, after)
+                busy |= bool(keys) and await self._pieces_gone(node, keys, more=keys[0] > after)
         self._unswept += 1
         if busy and self._unswept < SWEEP_EVERY:
             return True
@@ -124,6 +130,7 @@ class CollectionWorker:
                 "segments": counters.segments_collected,
                 "pieces": counters.pieces_collected,
                 "unreachable": counters.pieces_unreachable,
+                "refused": len(self._refusals),
                 "epochs": counters.epochs_collected,
             },
         )
@@ -210,15 +217,17 @@ class CollectionWorker:
         self._bodies.counters.segments_collected += len(keys)
         reach("collection-segments")
 
-    async def _pieces_gone(self, node: Node, keys: Sequence[bytes]) -> bool:
-        """Pieces of one node: delete them, then forget them. False if the node did not let us. What can't be deleted
-        has its turn again once the node's whole queue was gone through."""
-        done, tried = await self._delete(node, [key[len(QUEUE_PIECE) + ID :] for key in keys])
-        self._cursors[node.id] = keys[tried - 1]
+    async def _pieces_gone(self, node: Node, keys: Sequence[bytes], *, more: bool) -> bool:
+        """Pieces of one node: delete them, then forget them. False if the node did not let us, or where none was due
+        and there are no `more` to look at. What can't be deleted has its turn again once the node's whole queue was
+        gone through, if it is due then."""
+        due = [key for key in keys if self._refusals.is_due((node.id, key[len(QUEUE_PIECE) + ID :]))]
+        done, tried = await self._delete(node, [key[len(QUEUE_PIECE) + ID :] for key in due])
+        self._cursors[node.id] = keys[-1] if tried == len(due) else due[tried - 1]
         reach("collection-pieces")
         if not done:
-            return False
-        gone = [key for key in keys if key[len(QUEUE_PIECE) + ID :] in done]
+            return not due and more and len(keys) == _BATCH
+        gone = [key for key in due if key[len(QUEUE_PIECE) + ID :] in done]
 
         async def forget(txn: Transaction) -> None:
             for key in gone:
@@ -240,16 +249,29 @@ class CollectionWorker:
             for locator, outcome in zip(group, outcomes, strict=True):
                 if outcome is None:
                     done.add(locator)
+                    self._refusals.settled((node.id, locator))
                 elif isinstance(outcome, BackendError | OSError | TimeoutError):
+                    self._refusals.refused((node.id, locator))
                     if not answers:
                         self._bodies.placer.observe(node.id, ok=False, seconds=0.0, error=outcome)
                     self._bodies.counters.pieces_unreachable += 1
                 else:
                     raise outcome
-            if not self._bodies.placer.is_up(node.id):
+            if not self._bodies.placer.is_up(node.id):  # so it was not the pieces: they are due once it is back
+                self._refusals.forget(lambda key: key[0] == node.id)
                 break
         self._bodies.counters.pieces_collected += len(done)
         return done, tried
+
+    async def _queue(self, keys: Sequence[bytes]) -> None:
+        """Keep pieces that could not be deleted for later."""
+
+        async def queue(txn: Transaction) -> None:
+            for key in keys:
+                txn.put(key, b"")
+
+        if keys:
+            await self._bodies.catalog.transact(queue)
 
     # -- pieces without rows
 
@@ -267,13 +289,7 @@ class CollectionWorker:
             up = node is not None and self._bodies.placer.is_up(node_id)
             done = (await self._delete(node, locators))[0] if up and node is not None else set()
             left += [QUEUE_PIECE + node_id + locator for locator in locators if locator not in done]
-
-        async def queue(txn: Transaction) -> None:
-            for key in left:
-                txn.put(key, b"")
-
-        if left:
-            await self._bodies.catalog.transact(queue)
+        await self._queue(left)
         return True
 
     async def _unknown_epochs(self) -> None:
@@ -313,26 +329,28 @@ class CollectionWorker:
         return False
 
     async def _sweep(self, node: Node, epoch: int) -> bool:
-        """Delete what a dead epoch left on one node. A backend that lists takes a piece's name as its locator."""
+        """Delete what a dead epoch left on one node. A backend that lists takes a piece's name as its locator. False
+        if the node did not let us go through it."""
         batch: list[bytes] = []
-        clean = True
         try:
             async with aclosing(_listed(node, f"{epoch:016x}-")) as entries:
                 async for entry in entries:
                     batch.append(entry.name.encode())
                     if len(batch) >= _BATCH:
-                        clean &= await self._sweep_batch(node, batch)
+                        await self._sweep_batch(node, batch)
                         if not self._bodies.placer.is_up(node.id):
                             return False
                         batch = []
-            return (not batch or await self._sweep_batch(node, batch)) and clean
+            await self._sweep_batch(node, batch)
+            return self._bodies.placer.is_up(node.id)
         except (BackendError, OSError, TimeoutError) as error:
             self._bodies.placer.observe(node.id, ok=False, seconds=0.0, error=error)
             log.warning("pieces of epoch %d on node %s can't be listed: %s", epoch, node.name, error)
             return False
 
-    async def _sweep_batch(self, node: Node, locators: Sequence[bytes]) -> bool:
-        """A piece's name holds the first half of its segment's id: the rows that could reference it are few."""
+    async def _sweep_batch(self, node: Node, locators: Sequence[bytes]) -> None:
+        """A piece's name holds the first half of its segment's id: the rows that could reference it are few. What can't
+        be deleted is queued, so that the epoch need not be gone through again for it."""
 
         async def orphans(reader: Reader) -> list[bytes]:
             found = []
@@ -348,7 +366,8 @@ class CollectionWorker:
             return found
 
         doomed = await self._bodies.catalog.read(orphans)
-        return len((await self._delete(node, doomed))[0]) == len(doomed)
+        done, _ = await self._delete(node, doomed)
+        await self._queue([QUEUE_PIECE + node.id + locator for locator in doomed if locator not in done])
 
 
 async def _delete_one(node: Node, locator: bytes) -> None:

@@ -97,6 +97,7 @@ async def test_a_hanging_delete_leaves_the_other_nodes_clean(
     assert len(faulty.files()) == 1
     assert await faulty.count(QUEUE_PIECE) == 1
     rules[0].clear()
+    worker.force()
     faulty.placer.set_up(bytes([1]) * 16, True)
     while await worker.turn() is WorkerState.BUSY:
         pass

@@ -204,6 +204,7 @@ async def test_pieces_that_cannot_be_deleted_hold_up_no_other(
         faulty.placer.set_up(bytes([1]) * 16, True)  # as a probe finds it
     assert await faulty.count(QUEUE_PIECE) == stuck
     rules[0].clear()
+    collector.force()
     for _ in range(6):
         await collector.turn()
     assert await faulty.count(QUEUE_PIECE) == 0
@@ -241,7 +242,9 @@ async def test_an_orphan_that_cannot_be_deleted_holds_up_no_other(
     while await collector.turn() is WorkerState.BUSY:
         pass
     assert [path.name for path in faulty.files()] == [first]
+    assert await faulty.epochs.dead() == [], "an epoch is gone through again and again for one piece"
     rules[0].clear()
+    collector.force()
     faulty.placer.set_up(bytes([1]) * 16, True)  # as a probe finds it
     while await collector.turn() is WorkerState.BUSY:
         pass
