@@ -6,7 +6,8 @@ fault injection are decorators with the same interface (`backends/decorators/`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from asyncio import Future
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -63,6 +64,18 @@ class InstantReads(Protocol):
     def get_now(self, locator: bytes, offset: int, length: int) -> Buffer | None:
         """Exactly `length` bytes from `offset` if they can be had without waiting and without trouble, else None; then
         `get` tells. Never blocks, never raises."""
+        ...
+
+
+@runtime_checkable
+class WholePieces(Protocol):
+    """What a backend may offer besides: storing a piece that is in memory whole, without a task and a stream."""
+
+    def put_whole(self, name: str, buffers: Sequence[Buffer], digest: bytes) -> Future[bytes] | None:
+        """Begin to store the concatenation of `buffers`, whose piece hash is `digest`; they stay unchanged until the
+        future is done. It ends as `Backend.put` would return or raise, with the same promises; cancelling it is
+        cancelling that. None where the backend does not take this piece so: then `put` stores it, or tells why not.
+        Never blocks, never raises. For calls made in the same turn of the event loop one sync may do."""
         ...
 
 

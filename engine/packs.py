@@ -9,6 +9,7 @@ a body never points into a pack that the catalog does not know.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from erasure.stripe import Stripe, code_stripe
 
 #: Sealed bytes that one group commit takes at most; the rest waits for the next.
 _GROUP_LIMIT = 32 << 20
+#: Sealed bytes that are coded on the event loop and handed to the nodes whole: 0.1 ms, less than a thread's way.
+_AT_ONCE = 512 << 10
 _ATTEMPTS = 3
 
 
@@ -102,7 +105,8 @@ class Packer:
         self._waiting.append(_Waiting(bodies, sum(len(sealed) for _, sealed in bodies), future))
         if self._running < self._lanes:
             self._running += 1
-            task = asyncio.create_task(self._run(), name="packer")
+            # In a context of its own: it serves others, too, and must not stand under what this caller stands under.
+            task = asyncio.create_task(self._run(), name="packer", context=contextvars.Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         try:
@@ -216,11 +220,14 @@ async def write_pack(tools: WriteTools, storage_class: StorageClass, bodies: Seq
         except (Unavailable, StorageFull) as error:
             raise refusal or error from None
         try:
-            loop = asyncio.get_running_loop()
             stripes = code_pack(tools.codec, writer.scheme, bodies)
-            for _ in range(-(-total // writer.scheme.stripe_size)):
-                await writer.write(await loop.run_in_executor(tools.pool, next, stripes))
-            row = await writer.finish()
+            if total <= _AT_ONCE:
+                row = await writer.store(list(stripes))
+            else:
+                loop = asyncio.get_running_loop()
+                for _ in range(-(-total // writer.scheme.stripe_size)):
+                    await writer.write(await loop.run_in_executor(tools.pool, next, stripes))
+                row = await writer.finish()
         except (Unavailable, StorageFull) as error:
             await writer.abandon()
             exclude = (*exclude, *writer.failed_nodes())

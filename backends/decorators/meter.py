@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import bisect
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
 from backends.decorators.retry import RestartableSource
 from backends.decorators.wrapper import BackendWrapper
-from backends.interface import Backend, Capacity, Entry, InstantReads, PieceSource
+from backends.interface import Backend, Capacity, Entry, InstantReads, PieceSource, WholePieces
 from core.buffers import Buffer
 
 #: Upper bounds of the latency histogram's buckets, in seconds; one more bucket takes what is above the last.
@@ -41,6 +42,7 @@ class MeterBackend(BackendWrapper):
     def __init__(self, inner: Backend) -> None:
         super().__init__(inner)
         self._instant = inner if isinstance(inner, InstantReads) else None
+        self._whole = inner if isinstance(inner, WholePieces) else None
         self._meters = {
             operation: OperationMeter() for operation in ("put", "get", "delete", "stat", "list", "capacity")
         }
@@ -53,6 +55,15 @@ class MeterBackend(BackendWrapper):
         with _Call(self._meters["put"]) as call:
             counted = _CountedRestartable if isinstance(source, RestartableSource) else _CountedSource
             return await self.inner.put(name, counted(source, call))
+
+    def put_whole(self, name: str, buffers: Sequence[Buffer], digest: bytes) -> asyncio.Future[bytes] | None:
+        """See `WholePieces.put_whole`. A call of `put` from its beginning to the future's end."""
+        future = self._whole.put_whole(name, buffers, digest) if self._whole is not None else None
+        if future is not None:
+            call = _Call(self._meters["put"]).__enter__()
+            call.meter.bytes += sum([memoryview(buffer).nbytes for buffer in buffers])
+            future.add_done_callback(call.ended)
+        return future
 
     async def get(self, locator: bytes, offset: int, length: int) -> Buffer:
         with _Call(self._meters["get"]) as call:
@@ -109,6 +120,11 @@ class _Call:
         self.meter.buckets[bisect.bisect_left(BOUNDS, seconds)] += 1
         if kind is not None and kind is not GeneratorExit:  # a listing may be left early
             self.meter.errors[kind.__name__] += 1
+
+    def ended(self, future: asyncio.Future[bytes]) -> None:
+        """The end of a call that is a future."""
+        error = asyncio.CancelledError() if future.cancelled() else future.exception()
+        self.__exit__(None if error is None else type(error))
 
 
 class _CountedSource:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from backends.disk.descriptors import PieceFile, PieceFiles
 from backends.disk.incoming import Incoming, WriteGate, folder_of, path_of
-from backends.disk.marker import PIECES, NodeMarker
+from backends.disk.looking import NAME, fan_out_folders, leads_to, open_and_read, read_on, scan, size_of
+from backends.disk.marker import NodeMarker
 from backends.disk.place import Place
 from backends.disk.space import Space
-from backends.disk.system import close_quietly, list_folder, read_all, translate
-from backends.errors import BackendError, NotFound, PermanentError, Unreadable
+from backends.disk.system import translate
+from backends.disk.together import Together, WholePiece
+from backends.errors import BackendError, PermanentError
 from backends.interface import Capacity, Entry, PieceSource, Properties
 from core.buffers import Buffer
 
@@ -32,7 +34,6 @@ _INLINE = 1 << 20  # longer reads are copied in a thread even from the page cach
 _CHECK_SECONDS = 0.1  # how old the last proof of identity may be for a read
 _RECHECK_SECONDS = 1.0  # how long an open file is trusted to be what its name leads to
 _OWN_THREADS = 4
-_NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{32}")
 
 
 class DiskBackend:
@@ -138,6 +139,45 @@ class DiskBackend:
             raise
         return locator
 
+    def put_whole(self, name: str, buffers: Sequence[Buffer], digest: bytes) -> asyncio.Future[bytes] | None:
+        """See `WholePieces.put_whole`. Pieces of one turn for folders that share a pool go to disk together."""
+        place, pool = self._place, self._given_pool or self._own_pool
+        if place is None or pool is None or self._gate.failure or name in self._undoing or not NAME.fullmatch(name):
+            return None
+        if sum([memoryview(buffer).nbytes for buffer in buffers]) > _GROUP:
+            return None
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        incoming = Incoming(place, self._gate, self._space, name)
+        running: Future[None] | None = None
+        over = False
+
+        def started(job: Future[None]) -> None:
+            nonlocal running
+            running = job
+            self._track(job)
+
+        def ended(error: BaseException | None) -> None:
+            nonlocal over
+            if over or future.cancelled():
+                return
+            over = True
+            if error is None:
+                future.set_result(name.encode())
+            else:
+                undo = self._undo(name, incoming, None)
+                undo.add_done_callback(partial(_refuse, future, error))
+
+        def cancelled(_: asyncio.Future[bytes]) -> None:
+            nonlocal over
+            if not over:
+                over = piece.dropped = True
+                self._undo(name, incoming, running)
+
+        piece = WholePiece(incoming, buffers, started, ended)
+        future.add_done_callback(cancelled)
+        Together.of(pool).add(pool, piece)
+        return future
+
     async def get(self, locator: bytes, offset: int, length: int) -> Buffer:
         """See `Backend.get`. What the page cache holds is read at once, without a thread."""
         if offset < 0 or length < 0:
@@ -148,7 +188,7 @@ class DiskBackend:
         now = time.monotonic()
         place = self._here(now)
         if now - file.checked >= _RECHECK_SECONDS:
-            if not _leads_to(place, locator, file):
+            if not leads_to(place, locator, file):
                 self._files.remove(locator)
                 return await self._get_unopened(locator, offset, length)
             file.checked = now
@@ -157,7 +197,7 @@ class DiskBackend:
         held = self._read_cached(file, buffer, offset)
         if held == length:
             return buffer
-        return await self._run(_read, place, file, buffer, offset, held)
+        return await self._run(read_on, place, file, buffer, offset, held)
 
     def get_now(self, locator: bytes, offset: int, length: int) -> Buffer | None:
         """See `InstantReads.get_now`: what the page cache holds of a piece that is open."""
@@ -169,7 +209,7 @@ class DiskBackend:
         if length > _INLINE or offset < 0 or offset + length > file.size:
             return None
         if now - file.checked >= _RECHECK_SECONDS:
-            if not _leads_to(place, locator, file):
+            if not leads_to(place, locator, file):
                 return None
             file.checked = now
         buffer = bytearray(length)
@@ -200,18 +240,18 @@ class DiskBackend:
     async def stat(self, locator: bytes) -> Entry:
         name = self._name(locator)
         place = await self._enter(name, fresh=True)
-        return Entry(name, await self._run(_size, place, name))
+        return Entry(name, await self._run(size_of, place, name))
 
     async def list(self, prefix: str = "") -> AsyncIterator[Entry]:
         """See `Backend.list`. Reads one fan-out folder a time; a prefix that reaches the random part reads only its."""
         place = self._here(float("inf"))
         if self._undoing:
             await asyncio.wait(list(self._undoing.values()))
-        folders = await self._run(_folders, place)
+        folders = await self._run(fan_out_folders, place)
         if len(prefix) >= 19:
             folders = [folder for folder in folders if folder == folder_of(prefix)]
         for folder in folders:
-            for entry in await self._run(_scan, place, folder, prefix):
+            for entry in await self._run(scan, place, folder, prefix):
                 yield entry
 
     async def capacity(self) -> Capacity:
@@ -227,7 +267,7 @@ class DiskBackend:
 
     def _name(self, locator: bytes) -> str:
         name = locator.decode("ascii", "replace")
-        if _NAME.fullmatch(name) is None:
+        if NAME.fullmatch(name) is None:
             raise PermanentError(f"not a piece name: {name[:80]!r}")
         return name
 
@@ -257,9 +297,12 @@ class DiskBackend:
         if pool is None:
             raise PermanentError(f"{self._path} is not open")
         job = pool.submit(function, *args, **kwargs)
+        self._track(job)
+        return job
+
+    def _track(self, job: Future[T]) -> None:
         self._jobs.add(job)  # type: ignore[arg-type]  # a set of futures of anything
         job.add_done_callback(self._jobs.discard)
-        return job
 
     async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.wrap_future(self._submit(function, *args, **kwargs))
@@ -287,7 +330,7 @@ class DiskBackend:
         name = self._name(locator)
         place = await self._enter(name, fresh=False)
         removals = self._files.removals
-        file, buffer = await self._run(_open_and_read, place, name, offset, length)
+        file, buffer = await self._run(open_and_read, place, name, offset, length)
         if removals == self._files.removals:  # else it may have been deleted while we opened it
             self._files.add(locator, file)
         return buffer
@@ -310,75 +353,6 @@ class DiskBackend:
         place.check()
 
 
-def _leads_to(place: Place, locator: bytes, file: PieceFile) -> bool:
-    """Whether the piece's name still leads to the open file. One stat of a name that the kernel has in memory."""
-    try:
-        return os.stat(path_of(locator.decode("ascii")), dir_fd=place.root).st_ino == file.inode
-    except OSError:
-        return False
-
-
-def _read(place: Place, file: PieceFile, buffer: bytearray, offset: int, held: int) -> Buffer:
-    try:
-        held = read_all(file.descriptor, buffer, offset, held)
-    except OSError as error:
-        if error.errno == errno.EIO:
-            raise Unreadable(f"a piece in {place.path} can't be read: {error.strerror}") from error
-        raise translate(error, f"reading a piece from {place.path}") from error
-    if held < len(buffer):  # truncated since it was opened
-        del buffer[held:]
-    return buffer
-
-
-def _open_and_read(place: Place, name: str, offset: int, length: int) -> tuple[PieceFile, Buffer]:
-    try:
-        descriptor = os.open(path_of(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=place.root)
-    except OSError as error:
-        raise _missing(place, name, error) from error
-    file = PieceFile(descriptor, time.monotonic())
-    buffer = bytearray(max(0, min(length, file.size - offset)))
-    return file, _read(place, file, buffer, offset, 0)
-
-
-def _size(place: Place, name: str) -> int:
-    try:
-        return os.stat(path_of(name), dir_fd=place.root, follow_symlinks=False).st_size
-    except OSError as error:
-        raise _missing(place, name, error) from error
-
-
-def _missing(place: Place, name: str, error: OSError) -> Exception:
-    """*Not found* is only said of a place that is proven to be there."""
-    if isinstance(error, FileNotFoundError):
-        place.check()
-        return NotFound(f"no piece {name}")
-    return translate(error, f"opening {name} in {place.path}")
-
-
-def _folders(place: Place) -> list[str]:
-    try:
-        return sorted(list_folder(place.root, PIECES))
-    except OSError as error:
-        place.check()
-        raise translate(error, f"listing {place.path}") from error
-
-
-def _scan(place: Place, folder: str, prefix: str) -> list[Entry]:
-    found = []
-    try:
-        descriptor = os.open(f"{PIECES}/{folder}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place.root)
-        try:
-            with os.scandir(descriptor) as entries:
-                for entry in entries:
-                    if entry.name.startswith(prefix) and _NAME.fullmatch(entry.name):
-                        try:
-                            found.append(Entry(entry.name, entry.stat(follow_symlinks=False).st_size))
-                        except FileNotFoundError:
-                            continue  # deleted meanwhile
-        finally:
-            close_quietly(descriptor)
-    except FileNotFoundError:
-        place.check()
-    except OSError as error:
-        raise translate(error, f"listing {place.path}") from error
-    return found
+def _refuse(future: asyncio.Future[bytes], error: BaseException, _: object) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 from collections.abc import Sequence
 
-from backends.disk.marker import INCOMING, PIECES
+from backends.disk.marker import PIECES
 from backends.disk.place import Place
 from backends.disk.space import Space
 from backends.disk.system import close_quietly, rename_new, start_writeback, translate, write_all
 from backends.errors import NotFound, PermanentError
 from core.buffers import Buffer
-
-_numbers = itertools.count()
 
 
 def folder_of(name: str) -> str:
@@ -53,12 +50,13 @@ class Incoming:
     """
 
     def __init__(self, place: Place, gate: WriteGate, space: Space, name: str) -> None:
-        self._place = place
+        self.place = place
         self._gate = gate
         self._space = space
         self._name = name
-        self._temporary = f"{INCOMING}/{name}.{next(_numbers)}"
-        self._descriptor = -1
+        self.folder = folder_of(name)
+        self._temporary = ""
+        self.descriptor = -1
         self._exists = False  # the temporary file
         self._written = 0
         # Whoever takes it first decides: `finish` publishes, or `abandon` forbids it. Never waited for, never released.
@@ -68,33 +66,45 @@ class Incoming:
     def write(self, buffers: Sequence[Buffer]) -> None:
         """Append `buffers` and let the kernel start writing them out."""
         start = self._written
-        self._append(buffers)
-        start_writeback(self._descriptor, start, self._written - start)
+        self.append(buffers)
+        start_writeback(self.descriptor, start, self._written - start)
 
     def finish(self, buffers: Sequence[Buffer]) -> None:
         """Append the last `buffers`, sync, and give the piece its name; on return it is durable.
 
         Raises AlreadyExists if the name is taken.
         """
-        self._append(buffers)
+        self.append(buffers)
         try:
-            os.fdatasync(self._descriptor)
+            os.fdatasync(self.descriptor)
         except OSError as error:
-            raise self._gate.shut(error, f"fsync of a piece in {self._place.path}") from error
-        folder = folder_of(self._name)
+            raise self.unsynced(error, "a piece") from error
+        self.publish()
         try:
-            descriptor, self._descriptor = self._descriptor, -1
+            self.place.sync_pieces(self.folder)
+        except OSError as error:
+            raise self.unsynced(error, "a folder") from error
+        # A folder that was swapped meanwhile got bytes that nobody would find again.
+        self.place.check()
+
+    def unsynced(self, error: OSError, what: str) -> PermanentError:
+        """An fsync of the piece, or of its folder, failed: shut the gate, and return what to raise."""
+        return self._gate.shut(error, f"fsync of {what} in {self.place.path}")
+
+    def publish(self) -> None:
+        """Give the synced piece its name, which is durable once its folder is synced. Raises AlreadyExists."""
+        try:
+            descriptor, self.descriptor = self.descriptor, -1
             os.close(descriptor)
-            self._place.ensure_folder(folder)
-            self._publish()
+            self.place.ensure_folder(self.folder)
+            self._rename()
         except OSError as error:
             raise self._explain(error) from error
-        try:
-            self._place.sync_pieces(folder)
-        except OSError as error:
-            raise self._gate.shut(error, f"fsync of a folder in {self._place.path}") from error
-        # A folder that was swapped meanwhile got bytes that nobody would find again.
-        self._place.check()
+
+    def open_folder(self) -> int:
+        """A descriptor of the piece's folder, to be synced and closed."""
+        path = f"{PIECES}/{self.folder}"
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.place.root)
 
     def abandon(self) -> None:
         """From now on the piece must not get its name."""
@@ -102,52 +112,53 @@ class Incoming:
 
     def discard(self) -> None:
         """Remove whatever was written, the published piece too."""
-        if self._descriptor >= 0:
-            close_quietly(self._descriptor)
-            self._descriptor = -1
+        if self.descriptor >= 0:
+            close_quietly(self.descriptor)
+            self.descriptor = -1
         try:
             if self._exists:
-                os.unlink(self._temporary, dir_fd=self._place.root)
+                os.unlink(self._temporary, dir_fd=self.place.root)
                 self._exists = False
             if self.published:
-                folder = folder_of(self._name)
-                with self._place.removing(folder):
-                    os.unlink(path_of(self._name), dir_fd=self._place.root)
+                with self.place.removing(self.folder):
+                    os.unlink(path_of(self._name), dir_fd=self.place.root)
                     self.published = False
                     self._gate.check()
-                    self._place.sync_pieces(folder)
+                    self.place.sync_pieces(self.folder)
         except OSError as error:
-            raise translate(error, f"removing an unfinished piece from {self._place.path}") from error
+            raise translate(error, f"removing an unfinished piece from {self.place.path}") from error
 
-    def _append(self, buffers: Sequence[Buffer]) -> None:
+    def append(self, buffers: Sequence[Buffer]) -> None:
+        """Write `buffers` behind what was written."""
         self._gate.check()
         size = sum(memoryview(buffer).nbytes for buffer in buffers)
-        self._space.take(self._place.root, size)
+        self._space.take(self.place.root, size)
         try:
-            if self._descriptor < 0:
+            if self.descriptor < 0:
+                self._temporary = self.place.temporary(self._name)
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-                self._descriptor = os.open(self._temporary, flags, 0o600, dir_fd=self._place.root)
+                self.descriptor = os.open(self._temporary, flags, 0o600, dir_fd=self.place.root)
                 self._exists = True
-            self._written += write_all(self._descriptor, buffers)
+            self._written += write_all(self.descriptor, buffers)
         except OSError as error:
             raise self._explain(error) from error
 
-    def _publish(self) -> None:
+    def _rename(self) -> None:
         if not self._decision.acquire(blocking=False):
             return
-        root, path = self._place.root, path_of(self._name)
+        root, path = self.place.root, path_of(self._name)
         try:
             rename_new(root, self._temporary, path)
         except FileNotFoundError:  # the folder went with its last piece just now
-            with self._place.holding(folder_of(self._name)):
+            with self.place.holding(self.folder):
                 rename_new(root, self._temporary, path)
         self._exists = False
         self.published = True
 
     def _explain(self, error: OSError) -> Exception:
         """A missing folder means that the place itself has gone, and that is what the caller should hear."""
-        self._place.check()
-        answer = translate(error, f"writing {self._name} to {self._place.path}")
+        self.place.check()
+        answer = translate(error, f"writing {self._name} to {self.place.path}")
         if isinstance(answer, NotFound):
-            return PermanentError(f"{self._place.path} lost one of its folders: {error.filename}")
+            return PermanentError(f"{self.place.path} lost one of its folders: {error.filename}")
         return answer

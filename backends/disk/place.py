@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import secrets
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -17,8 +18,11 @@ from pathlib import Path
 from typing import Self
 
 from backends.disk.marker import INCOMING, MARKER, PIECES, NodeMarker, read_marker
-from backends.disk.system import close_quietly, list_folder, sync_folder, translate
+from backends.disk.system import close_quietly, list_folder, spread_subfolders, sync_folder, translate
 from backends.errors import PermanentError, WrongIdentity
+
+#: Temporary files that one folder below `incoming/` sees made.
+_TEMPORARIES = 4096
 
 
 class Place:
@@ -35,6 +39,9 @@ class Place:
         self._folders: set[str] = set()  # fan-out folders whose own names are durable
         self._folders_lock = threading.Lock()
         self._removing: Counter[str] = Counter()  # deletions under way in each folder
+        self._temporary_lock = threading.Lock()
+        self._temporary_folder = self._former_folder = INCOMING
+        self._temporaries = 0
         self._syncs: dict[str, _FolderSync] = {}
         self._syncs_lock = threading.Lock()
 
@@ -89,8 +96,8 @@ class Place:
                 except FileExistsError:
                     continue
                 sync_folder(self.root, ".")
-            for leftover in list_folder(self.root, INCOMING):
-                os.unlink(f"{INCOMING}/{leftover}", dir_fd=self.root)
+            self._clear_incoming()
+            self._renew_temporary_folder()
             folders = set(list_folder(self.root, PIECES))
             # A folder made just before a crash may be known to the kernel alone.
             sync_folder(self.root, PIECES)
@@ -99,6 +106,43 @@ class Place:
                 raise
         else:
             self._folders = folders
+
+    def _clear_incoming(self) -> None:
+        for leftover in list_folder(self.root, INCOMING):
+            path = f"{INCOMING}/{leftover}"
+            try:
+                os.unlink(path, dir_fd=self.root)
+            except IsADirectoryError:
+                for name in list_folder(self.root, path):
+                    os.unlink(f"{path}/{name}", dir_fd=self.root)
+                os.rmdir(path, dir_fd=self.root)
+
+    def temporary(self, name: str) -> str:
+        """A path below the node's folder for a new temporary file, unique to this call."""
+        with self._temporary_lock:
+            self._temporaries += 1
+            number = self._temporaries
+            if number % _TEMPORARIES == 0:
+                with contextlib.suppress(OSError):  # then the old one serves on
+                    self._renew_temporary_folder()
+            return f"{self._temporary_folder}/{name}.{number}"
+
+    def _renew_temporary_folder(self) -> None:
+        """Go on in a fresh folder below `incoming/`, for ext4's sake.
+
+        It makes a file in its folder's block group, and walks there over every inode that was freed in the last
+        minutes: where much was deleted, making a file took four times the processor time of all else. A fresh folder
+        with a name of its own lies in another group, on a file system that can be told to spread folders.
+        """
+        spread_subfolders(self.root, INCOMING)
+        fresh = f"{INCOMING}/{secrets.token_hex(8)}"
+        os.mkdir(fresh, 0o700, dir_fd=self.root)
+        # The last one stays: somebody may be about to make a file in it. The one before it is empty, but for a piece
+        # that takes long: then the next open removes it.
+        oldest, self._former_folder, self._temporary_folder = self._former_folder, self._temporary_folder, fresh
+        if oldest != INCOMING:
+            with contextlib.suppress(OSError):
+                os.rmdir(oldest, dir_fd=self.root)
 
     def check(self) -> None:
         """Raise WrongIdentity unless the path still leads to the very marker that was verified."""
@@ -126,6 +170,28 @@ class Place:
                 sync_folder(self.root, PIECES)
                 self._folders.add(folder)
             yield
+
+    def lacks_folder(self, folder: str) -> bool:
+        """Whether `ensure_folder` would have something to do."""
+        return folder not in self._folders
+
+    @contextlib.contextmanager
+    def making(self, folders: set[str]) -> Iterator[int]:
+        """For `ensure_folder` of several: they are there within. Once the descriptor of `pieces/` that this yields has
+        been synced, `keep_folders` is to be told."""
+        with self._folders_lock:
+            descriptor = os.open(PIECES, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.root)
+            try:
+                for folder in folders - self._folders:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(f"{PIECES}/{folder}", 0o700, dir_fd=self.root)
+                yield descriptor
+            finally:
+                close_quietly(descriptor)
+
+    def keep_folders(self, folders: set[str]) -> None:
+        """Within `making`: the names of these folders are durable."""
+        self._folders.update(folders)
 
     @contextlib.contextmanager
     def removing(self, folder: str) -> Iterator[None]:

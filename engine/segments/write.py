@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from backends.errors import BackendError, NoSpace
 from core.buffers import Buffer
@@ -21,6 +22,8 @@ from erasure.footer import CODE
 from erasure.piece import SegmentBuilder, Trailer
 from erasure.scheme import Scheme
 from erasure.stripe import Stripe
+
+PutWhole = Callable[[str, Sequence[Buffer], bytes], "asyncio.Future[bytes] | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,8 @@ class _Piece:
     node: Node
     name: str
     stream: PieceStream
-    task: asyncio.Task[bytes] | None = None
+    put: asyncio.Future[bytes] | None = None  # a task, or what `WholePieces.put_whole` gave
+    left: bool = False  # behind, for being slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,7 @@ def choose_target(
     """The widest scheme of the ladder that enough nodes can take now, in domains spread widely enough to be
     acknowledged. `sealed_length` is of the whole segment, or the most it may become.
 
-    Raises Unavailable, or StorageFull when it is space that lacks.
+    Raises Unavailable, or StorageFull when it is space alone that lacks.
     """
     for scheme in storage_class.ladder:
         size = scheme.shape(min(sealed_length, scheme.segment_size)).piece_size
@@ -119,15 +123,27 @@ def choose_target(
         domains = Counter(node.domain for node in nodes)
         if len(nodes) == scheme.n and survives(domains, scheme, storage_class.margin):
             return Target(storage_class, scheme, tuple(nodes))
-    narrowest = storage_class.ladder[-1]
-    up = [node for node in placer.nodes() if placer.is_up(node.id) and node.id not in exclude]
-    if len(up) >= narrowest.n:
+    up = Counter(node.domain for node in placer.nodes() if placer.is_up(node.id) and node.id not in exclude)
+    fitting = [scheme for scheme in storage_class.ladder if up.total() >= scheme.n]
+    if any(survives(_spread(up, scheme.n), scheme, storage_class.margin) for scheme in fitting):
         raise StorageFull("too few nodes have space for a write")
-    raise Unavailable(f"{len(up)} nodes are up, {narrowest.n} are needed to write")
+    needed = storage_class.ladder[-1].n
+    raise Unavailable(f"{up.total()} nodes in {len(up)} domains are up, too few to write {needed} pieces safely")
+
+
+def _spread(nodes: Counter[str], count: int) -> Counter[str]:
+    """`count` pieces, one for each node, dealt to the domains in turn; `nodes` counts those of each domain, together at
+    least `count`."""
+    dealt: Counter[str] = Counter()
+    while dealt.total() < count:
+        free = [domain for domain in nodes if dealt[domain] < nodes[domain]]
+        dealt[min(free, key=dealt.__getitem__)] += 1
+    return dealt
 
 
 class SegmentWriter:
-    """Streams stripes of one segment to its nodes. Ends in `finish` or `abandon`.
+    """Streams stripes of one segment to its nodes. Ends in `finish` or `abandon`. For a segment that is in memory
+    whole, `store` is all of it.
 
     A node that fails, or that holds the others up past the bound, is left behind as long as what remains can still be
     acknowledged.
@@ -159,25 +175,33 @@ class SegmentWriter:
             _Piece(index, node, piece_name(epoch, self.id), PieceStream(limits.queue, self._moved))
             for index, node in enumerate(target.nodes[turn:] + target.nodes[:turn])
         ]
-        for piece in self._pieces:
-            piece.task = asyncio.create_task(self._put(piece), name=f"piece {piece.name}")
+        self._begun = False
 
-    async def _put(self, piece: _Piece) -> bytes:
-        try:
-            locator = await piece.node.backend.put(piece.name, piece.stream)
-        except (BackendError, OSError, TimeoutError) as error:
+    def _begin(self) -> None:
+        """Let the nodes read the streams."""
+        self._begun = True
+        for piece in self._pieces:
+            self._stream(piece)
+
+    def _stream(self, piece: _Piece) -> None:
+        self._follow(piece, asyncio.create_task(_put(piece), name=f"piece {piece.name}"))
+
+    def _follow(self, piece: _Piece, put: asyncio.Future[bytes]) -> None:
+        piece.put = put
+        put.add_done_callback(partial(self._ended, piece))
+
+    def _ended(self, piece: _Piece, put: asyncio.Future[bytes]) -> None:
+        """After a piece's put, before anybody who waits for it goes on."""
+        self._moved.set()
+        error = None if put.cancelled() else put.exception()
+        if isinstance(error, BackendError | OSError):  # TimeoutError is an OSError
             self._refusals.append(error)
             self._failed_nodes.append(piece.node.id)
-            self._trash.add(piece.node.id, piece.name.encode())  # the answer may be what got lost, not the piece
             self._counters.pieces_failed += 1
             self._placer.observe(piece.node.id, ok=False, seconds=0.0, error=error)
-            self._moved.set()
-            raise
-        except asyncio.CancelledError:
-            self._trash.add(piece.node.id, piece.name.encode())  # it may be stored, though nobody waited for the answer
-            raise
-        self._moved.set()
-        return locator
+        if put.cancelled() or error is not None:
+            # It may be stored all the same: the answer may be what got lost, or nobody waited for it.
+            self._trash.add(piece.node.id, piece.name.encode())
 
     def failed_nodes(self) -> list[bytes]:
         """Nodes that failed or were left behind."""
@@ -205,6 +229,8 @@ class SegmentWriter:
 
     async def write(self, stripe: Stripe) -> None:
         """Hand one stripe to the nodes; waits while their queues are full. Raises Unavailable, StorageFull."""
+        if not self._begun:
+            self._begin()
         waited = 0.0
         loop = asyncio.get_running_loop()
         while full := [piece for piece in self._live() if piece.stream.full]:
@@ -229,8 +255,9 @@ class SegmentWriter:
         if not (stuck or self._acknowledgeable(rest)):
             return
         for piece in slow:
-            if piece.task is not None and not piece.task.done():
-                piece.task.cancel()
+            if piece.put is not None and not piece.put.done():
+                piece.left = True
+                piece.put.cancel()
                 self._counters.pieces_slow += 1
                 self._placer.observe(piece.node.id, ok=False, seconds=self._limits.slow, error=TimeoutError())
                 self._refusals.append(TimeoutError(f"node {piece.node.name} is too slow"))
@@ -246,16 +273,48 @@ class SegmentWriter:
             trailers = self._builder.finish()
             for piece in self._live():
                 piece.stream.end(trailers[piece.index])
-            await self._settle()
-            done = [piece for piece in self._pieces if _succeeded(piece)]
-            self._require(done)
+            return await self._conclude(trailers)
         except BaseException:
             await self.abandon()
             raise
+
+    async def store(self, stripes: Sequence[Stripe]) -> SegmentRow:
+        """Write all stripes of a segment, instead of `write` and `finish`, with the latter's bounds and errors.
+
+        Nodes that can take a whole piece at once are given it so, the others as a stream.
+        """
+        self._begun = True
+        try:
+            for stripe in stripes:
+                self._builder.add(stripe)
+            trailers = self._builder.finish()
+            for piece in self._pieces:
+                trailer = trailers[piece.index]
+                shards = [stripe.shards[piece.index] for stripe in stripes]
+                # Not isinstance(_, WholePieces): of a protocol that costs more than the call.
+                offered: PutWhole | None = getattr(piece.node.backend, "put_whole", None)
+                put = offered(piece.name, [*shards, trailer.footer], trailer.digest) if offered is not None else None
+                if put is not None:
+                    self._follow(piece, put)
+                    continue
+                for shard in shards:
+                    piece.stream.push(shard)
+                piece.stream.end(trailer)
+                self._stream(piece)
+            return await self._conclude(trailers)
+        except BaseException:
+            await self.abandon()
+            raise
+
+    async def _conclude(self, trailers: Sequence[Trailer]) -> SegmentRow:
+        """Wait for the puts; the row of a segment that can be acknowledged."""
+        await self._settle()
+        done = [piece for piece in self._pieces if _succeeded(piece)]
+        self._require(done)
         rows = []
         for piece, trailer in zip(self._pieces, trailers, strict=True):
-            if piece.task is not None and _succeeded(piece):
-                rows.append(PieceRow(piece.node.id, piece.task.result(), trailer.digest))
+            if piece.put is not None and _succeeded(piece):
+                rows.append(PieceRow(piece.node.id, piece.put.result(), trailer.digest))
             else:
                 rows.append(PieceRow(b"", b"", trailer.digest))
         self._counters.segments_written += 1
@@ -277,12 +336,12 @@ class SegmentWriter:
         loop = asyncio.get_running_loop()
         hard = loop.time() + self._limits.stuck
         soft = 0.0
-        while running := {piece.task for piece in self._pieces if piece.task is not None and not piece.task.done()}:
+        while running := {piece.put for piece in self._pieces if piece.put is not None and not piece.put.done()}:
             if not soft and self._acknowledgeable([piece for piece in self._pieces if _succeeded(piece)]):
                 soft = loop.time() + self._limits.slow
             limit = min(soft or hard, hard) - loop.time()
             if limit <= 0:
-                self._leave_behind([p for p in self._pieces if p.task is not None and not p.task.done()], stuck=True)
+                self._leave_behind([p for p in self._pieces if p.put is not None and not p.put.done()], stuck=True)
                 await asyncio.wait(running)
                 return
             await asyncio.wait(running, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
@@ -292,20 +351,24 @@ class SegmentWriter:
         if self._abandoned:
             return
         self._abandoned = True
-        tasks = [piece.task for piece in self._pieces if piece.task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        puts = [piece.put for piece in self._pieces if piece.put is not None]
+        for put in puts:
+            put.cancel()
+        await asyncio.gather(*puts, return_exceptions=True)
         for piece in self._pieces:
-            if piece.task is not None and _succeeded(piece):
-                self._trash.add(piece.node.id, piece.task.result())
+            if piece.put is not None and _succeeded(piece):
+                self._trash.add(piece.node.id, piece.put.result())
+
+
+async def _put(piece: _Piece) -> bytes:
+    return await piece.node.backend.put(piece.name, piece.stream)
 
 
 def _failed(piece: _Piece) -> bool:
-    task = piece.task
-    return task is not None and (task.cancelling() > 0 or (task.done() and not _succeeded(piece)))
+    put = piece.put
+    return piece.left or (put is not None and put.done() and not _succeeded(piece))
 
 
 def _succeeded(piece: _Piece) -> bool:
-    task = piece.task
-    return task is not None and task.done() and not task.cancelled() and task.exception() is None
+    put = piece.put
+    return put is not None and put.done() and not put.cancelled() and put.exception() is None

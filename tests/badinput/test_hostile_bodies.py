@@ -29,7 +29,7 @@ def absent(client: Any, key: str) -> bool:
 
 def pieces(server: LiveServer) -> set[str]:
     """Everything that nodes hold, finished or not."""
-    found = [*server.nodes.glob("*/pieces/**/*"), *server.nodes.glob("*/incoming/*")]
+    found = [*server.nodes.glob("*/pieces/**/*"), *server.nodes.glob("*/incoming/**/*")]
     return {str(path.relative_to(server.nodes)) for path in found if path.is_file()}
 
 

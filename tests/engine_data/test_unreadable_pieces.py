@@ -12,7 +12,7 @@ import pytest
 
 from backends.decorators import FaultyBackend
 from backends.decorators.faults import Fault, FaultRule
-from backends.disk import backend as disk_backend
+from backends.disk import looking
 from backends.errors import Unreadable
 from backends.interface import Backend
 from core.clock import SystemClock
@@ -84,6 +84,6 @@ async def test_a_disk_tells_a_bad_sector_from_a_bad_disk(world: World, monkeypat
     def spoilt(*_: Any) -> int:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(disk_backend, "read_all", spoilt)
+    monkeypatch.setattr(looking, "read_all", spoilt)
     with pytest.raises(Unreadable):
         await world.backends[row.pieces[0].node[0] - 1].get(row.pieces[0].locator, 0, 100)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,12 +61,13 @@ class World:
     async def open(self) -> World:
         self.backends: list[Backend] = []
         nodes = []
+        self.pool = ThreadPoolExecutor(12)  # of one device, as a gateway has it
         for number in range(6):
             path = self.folder / "nodes" / str(number + 1)
             marker = NodeMarker(bytes([number + 1]) * 16, DEPLOYMENT)
             if not path.exists():
                 initialise(path, marker, MARKER_KEY)
-            backend: Backend = DiskBackend(path, marker=marker, key=MARKER_KEY, floor=1 << 20)
+            backend: Backend = DiskBackend(path, marker=marker, key=MARKER_KEY, pool=self.pool, floor=1 << 20)
             await backend.open()
             wrap = self.wrap.get(number)
             if wrap is not None:
@@ -85,6 +87,7 @@ class World:
         await self.catalog.close()
         for backend in self.backends:
             await backend.close()
+        self.pool.shutdown()
 
     async def keep(self, data: bytes, *, storage_class: str = "STANDARD") -> Kept:
         """Store and commit a body with one reference."""

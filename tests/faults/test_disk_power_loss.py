@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from backends.conformance import BytesSource
-from backends.disk import DiskBackend, NodeMarker, initialise
+from backends.disk import DiskBackend, NodeMarker, initialise, syncs, together
 from backends.errors import BackendError, NotFound
 from core.ids import new_piece_name
 from tests.faults.lossy.folder import LossyFolder
@@ -36,6 +36,29 @@ class Witness:
         self.stored: dict[str, int] = {}
         self.deleted: set[str] = set()
         self.attempted: dict[str, int] = {}
+
+    async def whole_work(self, turns: int) -> None:
+        """The same with pieces that go to disk three at a time, in one job."""
+        await self.disk.open()
+        for turn in range(turns):
+            names = [new_piece_name(1) for _ in range(3)]
+            self.attempted.update(zip(names, SIZES, strict=False))
+            puts = [self.disk.put_whole(name, [content(name, self.attempted[name])], bytes(32)) for name in names]
+            outcomes = await asyncio.gather(*[put for put in puts if put is not None], return_exceptions=True)
+            for name, outcome in zip(names, outcomes, strict=False):
+                if isinstance(outcome, bytes):
+                    self.stored[name] = self.attempted[name]
+                elif not isinstance(outcome, BackendError):
+                    raise outcome
+            if not all(isinstance(outcome, bytes) for outcome in outcomes) or len(outcomes) < 3:
+                return
+            if turn % 2:
+                del self.stored[names[0]]
+                try:
+                    await self.disk.delete(names[0].encode())
+                except BackendError:
+                    return
+                self.deleted.add(names[0])
 
     async def work(self, pieces: int, writers: int = 3) -> None:
         """Put and delete until done or until the power goes."""
@@ -86,13 +109,15 @@ def lossy(tmp_path: Path) -> Iterator[LossyFolder]:
         yield folder
 
 
-async def run(lossy: LossyFolder, instant: int, *, keep: float, torn: bool, pieces: int = 4) -> Witness:
+async def run(
+    lossy: LossyFolder, instant: int, *, keep: float, torn: bool, pieces: int = 4, whole: bool = False
+) -> Witness:
     lossy.unmount()
     lossy.mount(cut_after=instant)
     witness = Witness(lossy.path / "node")
     try:
         try:
-            await witness.work(pieces)
+            await (witness.whole_work(pieces) if whole else witness.work(pieces))
         except BackendError:
             assert not witness.stored  # the power went while it was opened
         lossy.cut_power(keep=keep, torn=torn, seed=instant)
@@ -110,6 +135,14 @@ async def test_acknowledged_pieces_survive_a_cut_at_any_instant(lossy: LossyFold
     survivors = 0
     for instant in range(0, 110, 3 if keep else 2):
         survivors += len((await run(lossy, instant, keep=keep, torn=torn)).stored)
+    assert survivors > 60, "the cuts must fall among acknowledged pieces"
+
+
+@pytest.mark.parametrize(("keep", "torn"), [(0.0, False), (0.5, True)])
+async def test_pieces_stored_together_survive_a_cut_at_any_instant(lossy: LossyFolder, keep: float, torn: bool) -> None:
+    survivors = 0
+    for instant in range(0, 90, 3 if keep else 2):
+        survivors += len((await run(lossy, instant, keep=keep, torn=torn, whole=True)).stored)
     assert survivors > 60, "the cuts must fall among acknowledged pieces"
 
 
@@ -151,6 +184,27 @@ async def test_a_disk_that_skips_a_sync_is_caught(
     async def cut_often() -> None:
         for instant in range(20, 100, 10):
             await run(lossy, instant, keep=0.0, torn=False)
+
+    with pytest.raises(Broken, match=promise):
+        await cut_often()
+
+
+@pytest.mark.parametrize(
+    ("left_out", "promise"), [("files", "an acknowledged piece|not whole"), ("folders", "an acknowledged piece")]
+)
+async def test_a_sync_that_is_skipped_for_pieces_stored_together_is_caught(
+    lossy: LossyFolder, monkeypatch: pytest.MonkeyPatch, left_out: str, promise: str
+) -> None:
+    def careless(descriptors: Sequence[int], *, data_only: bool) -> list[OSError | None]:
+        if data_only is (left_out == "files"):
+            return [None] * len(descriptors)
+        return syncs.sync_all(descriptors, data_only=data_only)
+
+    monkeypatch.setattr(together, "sync_all", careless)
+
+    async def cut_often() -> None:
+        for instant in range(20, 90, 10):
+            await run(lossy, instant, keep=0.0, torn=False, whole=True)
 
     with pytest.raises(Broken, match=promise):
         await cut_often()
