@@ -47,6 +47,7 @@ soak: .venv/.synced  ## crash, race, rot, power loss and load at full length; pr
 
 peers: .venv/.synced  ## install the foreign clients and servers that tests and bench run, into .peers/
 	$(BIN)/python tests/clients/peers.py $(abspath $(UV))
+	$(BIN)/python tests/deploy/peers.py
 
 format: .venv/.synced  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .

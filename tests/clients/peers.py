@@ -16,7 +16,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PEERS = ROOT / ".peers"
-REQUIREMENTS = (HERE / "requirements", ROOT / "bench" / "requirements")
+REQUIREMENTS = (HERE / "requirements", ROOT / "bench" / "requirements", ROOT / "tests" / "deploy" / "requirements")
 
 
 def run(*command: str, cwd: Path | None = None) -> None:
