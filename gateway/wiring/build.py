@@ -43,6 +43,7 @@ from engine.ports import Node
 from engine.repair import RecodeWorker, RepairWorker
 from engine.store import ObjectStore
 from engine.suspicion import HealthWorker
+from engine.tally import TallyWorker
 from gateway.admin.service import AdminService
 from gateway.s3.access import bucket_check
 from gateway.s3.contract import S3Settings, Services
@@ -71,6 +72,7 @@ class Gateway:
     store: ObjectStore
     users: UserStore
     runner: WorkerRunner
+    tally: TallyWorker
     credentials: RootCredentials
 
     def __init__(self, settings: Settings) -> None:
@@ -121,6 +123,7 @@ class Gateway:
             metrics=self.metrics,
             ready=self._not_ready,
         )
+        self.tally = TallyWorker(self.bodies)
         shared = self._shared_workers(epochs, fenced)
         for worker in shared:
             on_close(worker.release)
@@ -128,6 +131,7 @@ class Gateway:
             HealthWorker(self.bodies, self.placer, self.clock),
             EpochKeeper(epochs),
             Repacker(self.catalog),
+            self.tally,
         ]
         self.runner = WorkerRunner([*own, *shared], self._server.load)
         on_close(self.runner.close)

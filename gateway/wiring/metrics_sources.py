@@ -16,6 +16,8 @@ def add_sources(gateway: Gateway) -> None:
     metrics.source("atoll_engine_events", "What the data path did", read=lambda: _engine(gateway))
     metrics.source("atoll_node_up", "1 for a node in service", kind="gauge", read=lambda: _nodes_up(gateway))
     metrics.source("atoll_node_free_bytes", "Room left on a node", kind="gauge", read=lambda: _nodes_free(gateway))
+    metrics.source("atoll_node_piece_bytes", "Pieces on a node, as last counted", kind="gauge",
+                   read=lambda: _node_pieces(gateway))  # fmt: skip
     metrics.source("atoll_backend_calls", "Calls to nodes", read=lambda: _backend(gateway, "calls"))
     metrics.source("atoll_backend_bytes", "Bytes to and from nodes", read=lambda: _backend(gateway, "bytes"))
     metrics.source("atoll_backend_seconds", "Time spent in calls to nodes", read=lambda: _backend(gateway, "seconds"))
@@ -41,6 +43,13 @@ def _nodes_up(gateway: Gateway) -> list[Sample]:
 
 def _nodes_free(gateway: Gateway) -> list[Sample]:
     return [({"node": node.name}, gateway.placer.free(node.id)) for node in gateway.placer.nodes()]
+
+
+def _node_pieces(gateway: Gateway) -> list[Sample]:
+    counted = gateway.tally.pieces
+    if counted is None:
+        return []
+    return [({"node": node.name}, float(counted.get(node.id, (0, 0))[1])) for node in gateway.placer.nodes()]
 
 
 def _backend(gateway: Gateway, figure: str) -> list[Sample]:

@@ -69,7 +69,11 @@ class GatewayOperations:
             raise OperationRefused("the catalog is not a restored one, or was accepted before")
 
     async def _node(self, node: Node) -> dict[str, Any]:
+        """`pieces` and `piece_bytes` are Atoll's own, as last counted (null before the first count); the figures of the
+        device hold whatever else lies on it, other nodes too; `free` is what may be written here."""
         gateway = self._gateway
+        counted = gateway.tally.pieces
+        pieces, size = (None, None) if counted is None else counted.get(node.id, (0, 0))
         up = gateway.placer.is_up(node.id)
         shown: dict[str, Any] = {
             "name": node.name,
@@ -79,8 +83,10 @@ class GatewayOperations:
             "up": up,
             "error": gateway.placer.last_error(node.id),
             "device": node.backend.properties().device,
-            "total": 0,
-            "used": 0,
+            "pieces": pieces,
+            "piece_bytes": size,
+            "device_total": 0,
+            "device_used": 0,
             "free": 0,
         }
         if up:
@@ -88,7 +94,7 @@ class GatewayOperations:
                 capacity = await node.backend.capacity()
             except BackendError as error:
                 return {**shown, "up": False, "error": str(error)}
-            shown.update(total=capacity.total, used=capacity.used, free=capacity.free)
+            shown.update(device_total=capacity.total, device_used=capacity.used, free=capacity.free)
         return shown
 
     async def workers(self) -> list[dict[str, Any]]:

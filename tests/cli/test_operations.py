@@ -47,6 +47,23 @@ def test_status_names_nodes_workers_and_warns_of_the_shared_device(server: LiveS
     assert "share one device" in plain.stdout
 
 
+def test_status_tells_what_atoll_keeps_on_each_node_and_what_is_the_devices(server: LiveServer) -> None:
+    server.client().put_object(Bucket="bucket", Key="sized", Body=BODY)
+    answer(server, "worker", "run", "tally")
+    shown = {node["name"]: node for node in status(server)["nodes"]}
+    for number in range(1, 7):
+        sizes = [path.stat().st_size for path in (server.nodes / str(number) / "pieces").rglob("*-*")]
+        node = shown[f"disk-{number}"]
+        assert (node["pieces"], node["piece_bytes"]) == (len(sizes), sum(sizes))
+        assert sizes
+        assert sum(sizes) < node["device_used"] < node["device_total"]
+    with urllib.request.urlopen(f"{server.url}/-/metrics", timeout=5) as response:
+        assert f'atoll_node_piece_bytes{{node="disk-6"}} {float(sum(sizes))}\n' in response.read().decode()
+    plain = server.command("status").stdout
+    assert "device used" in plain
+    assert re.search(r"disk-6 +│ up +│ [0-9.]+ [KM]iB +│", plain), plain
+
+
 def test_metrics_tell_of_requests_nodes_workers_and_the_engine(server: LiveServer) -> None:
     server.client().put_object(Bucket="bucket", Key="counted", Body=b"inline")
     with urllib.request.urlopen(f"{server.url}/-/metrics", timeout=5) as response:

@@ -30,11 +30,13 @@ def _print(console: Console, status: dict[str, Any]) -> None:
     console.print(title, highlight=False, soft_wrap=True)
     for warning in status["warnings"]:
         console.print(f"[bold yellow]warning[/] {warning}", highlight=False, soft_wrap=True)
-    nodes = Table("node", "state", "device", "used", "free", "domain", title="Nodes", title_justify="left")
+    columns = ("node", "state", "pieces", "device", "device used", "free", "domain")
+    nodes = Table(*columns, title="Nodes", title_justify="left")
     for node in status["nodes"]:
         state = "[green]up[/]" if node["up"] else f"[red]down[/] {node['error']}"
-        used, free = (human_size(node[name]) if node["up"] else "" for name in ("used", "free"))
-        nodes.add_row(node["name"], state, node["device"], used, free, node["domain"])
+        used, free = (human_size(node[name]) if node["up"] else "" for name in ("device_used", "free"))
+        pieces = "counting" if node["piece_bytes"] is None else human_size(node["piece_bytes"])
+        nodes.add_row(node["name"], state, pieces, node["device"], used, free, node["domain"])
     console.print(nodes)
     health = status["health"]
     console.print(f"health of objects: [bold]{health['state']}[/]", highlight=False, soft_wrap=True)
