@@ -5,6 +5,7 @@ CatalogError
 ├── CommitUnknown    the outcome of a commit can't be told: re-read for your own ids before acting on it
 ├── FeedTrimmed      the change feed no longer reaches back that far: read everything anew
 ├── CatalogFull      no space for the write; nothing was written, reads go on, later writes may succeed
+├── CatalogUnavailable  the database can't be reached now; nothing was written, later calls may succeed
 ├── CatalogFailed    a failed write or sync of the engine's file: no writes until the catalog is opened anew
 ├── CatalogClosed    used after close
 ├── CatalogMisuse    a function given to read or transact awaited something else than the reader
@@ -46,6 +47,10 @@ class FeedTrimmed(CatalogError):
 
 class CatalogFull(CatalogError):
     """No space left for the write. Nothing was written; reads go on."""
+
+
+class CatalogUnavailable(CatalogError):
+    """The database behind the catalog can't be reached now, or has no connection free. Nothing was written."""
 
 
 class CatalogFailed(CatalogError):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+
+from tests.harness.postgres_server import PostgresServer
 
 #: Set to 1 by `make soak`. Servers under test never see it: their environment holds no ATOLL_ variable of ours.
 VARIABLE = "ATOLL_SOAK"
@@ -26,6 +28,25 @@ def soak() -> bool:
 def rounds(soak: bool) -> int:
     """A multiple of the reduced length."""
     return 20 if soak else 1
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A running PostgreSQL that all tests of a process share."""
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+async def postgres_url(postgres: PostgresServer) -> AsyncIterator[str]:
+    """The address of an empty database of the test's own."""
+    name = await postgres.new_database()
+    yield postgres.url(name)
+    await postgres.drop_database(name)
 
 
 @pytest.fixture

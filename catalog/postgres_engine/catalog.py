@@ -1,0 +1,354 @@
+"""The networked engine (see `catalog.interface.Catalog`): one process's view of a catalog that many share.
+
+Transactions are optimistic. Their functions read outside any transaction; what they saw is checked, and what they wrote
+is written, by one serializable statement, which many transactions of this process share. So no transaction of the
+database is ever open while a function runs: a process that stops in the midst of one holds up nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from catalog.errors import CatalogClosed, CatalogError, Conflict
+from catalog.feed import TRIMMED_KEY, read_changes
+from catalog.interface import Change, Reader, Row, Transaction
+from catalog.keys import prefix_end, u64
+from catalog.limits import check_row
+from catalog.postgres_engine import statements
+from catalog.postgres_engine.address import redacted
+from catalog.postgres_engine.attempt import Attempt, Seen, StaleRead
+from catalog.postgres_engine.batch import Batch
+from catalog.postgres_engine.committer import CommitCounters, Committer
+from catalog.postgres_engine.connections import Connector, Pool
+from catalog.postgres_engine.database import Database
+from catalog.postgres_engine.failures import is_conflict, is_lost, translate
+from catalog.postgres_engine.grouping import Lanes
+from catalog.postgres_engine.identities import Identities
+from catalog.postgres_engine.readers import scan_statement
+from catalog.postgres_engine.reading import Reading
+from catalog.postgres_engine.schema import prepare
+from catalog.postgres_engine.sequencer import Sequencer, SequencerCounters
+from core.errors import StartRefused
+
+T = TypeVar("T")
+
+_ATTEMPTS: Final = 200
+_LANES: Final = 2
+_EXPORT_ROWS: Final = 1000
+_LOAD_ROWS: Final = 2000
+_REMEMBERED: Final = 2048
+_REMEMBERED_BYTES: Final = 2048
+
+
+class PostgresCatalog:
+    """An open catalog. Use `open`; belongs to the loop that opened it."""
+
+    exclusive = False
+
+    def __init__(self, connector: Connector, connections: int, acquire_timeout: float, patience: float) -> None:
+        self._connector = connector
+        self._patience = patience
+        limit = max(connections - 2, 1)
+        self._pools = (
+            Pool(connector, limit=limit, timeout=acquire_timeout),
+            Pool(connector, limit=1, timeout=acquire_timeout, serializable=True),
+            Pool(connector, limit=1, timeout=acquire_timeout),
+        )
+        reading, committing, sequencing = self._pools
+        self._database = Database(connector, reading, patience=patience)
+        self._rows = Lanes(self._database.fetch, statements.GET, _LANES)
+        self._reading = Reading(self._database, self._rows, connector.patience)
+        self._identities = Identities()
+        self._sequencer = Sequencer(Database(connector, sequencing, patience=patience), self._identities, 0)
+        self._committer = Committer(
+            Database(connector, committing, patience=patience), self._database, self._identities, self._announce
+        )
+        self._remembered: OrderedDict[bytes, Seen] = OrderedDict()
+        self._turnstile = asyncio.Lock()
+        self._random = random.Random()  # noqa: S311 - jitter
+        self._scans: set[asyncio.Task[list[Any]]] = set()
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        may_create: bool = True,
+        connections: int = 16,
+        acquire_timeout: float = 10.0,
+        statement_timeout: float = 30.0,
+        patience: float = 15.0,
+    ) -> PostgresCatalog:
+        """Open the catalog in the database `url` (postgresql://…), whose tables are made or brought up to date.
+
+        `connections`: the most that this process holds at once (at least 4; exports come on top). `acquire_timeout`:
+        seconds that a caller waits for one. `patience`: seconds for which the database may be out of reach before
+        callers get CatalogUnavailable. Raises StartRefused, FutureVersion or Corrupt.
+        """
+        if connections < 4:
+            raise StartRefused("the catalog needs at least 4 connections")
+        connector = Connector(url, connect_timeout=acquire_timeout, statement_timeout=statement_timeout)
+        try:
+            connection = await connector.connect(endless=True)
+        except (ValueError, TypeError) as error:
+            raise StartRefused(f"the catalog's address {redacted(url)} is not understood") from error
+        except Exception as error:
+            raise StartRefused(f"the catalog's database {redacted(url)} can't be reached: {_why(error)}") from None
+        try:
+            await prepare(connection, may_create=may_create)
+        except CatalogError:
+            raise
+        except StartRefused as error:
+            raise StartRefused(f"{redacted(url)}: {error}") from None
+        except Exception as error:
+            raise StartRefused(f"the catalog's tables in {redacted(url)} can't be made: {_why(error)}") from None
+        finally:
+            connection.terminate()
+        catalog = cls(connector, connections, acquire_timeout, patience)
+        try:
+            await catalog.sequence()
+        except BaseException:
+            await catalog.close()
+            raise
+        return catalog
+
+    # --- reads ---
+
+    @property
+    def known_sequence(self) -> int:
+        return self._sequencer.number
+
+    def now_us(self) -> int:
+        """The database's clock, which all gateways share: microseconds since the Unix epoch."""
+        return self._identities.now_us()
+
+    @property
+    def commit_counters(self) -> CommitCounters:
+        return self._committer.counters
+
+    @property
+    def sequencer_counters(self) -> SequencerCounters:
+        return self._sequencer.counters
+
+    @property
+    def connections(self) -> tuple[int, int]:
+        """Connections open, and in use."""
+        return sum(pool.count for pool in self._pools), sum(pool.busy for pool in self._pools)
+
+    async def read(self, function: Callable[[Reader], Awaitable[T]], *, long: bool = False) -> T:
+        """See `catalog.interface.Catalog.read`. The function may run again: when rows changed between two of its reads,
+        and when the connection was lost. Raises CatalogUnavailable."""
+        await self._ready()
+        return await self._reading.read(function, long=long)
+
+    # --- transactions ---
+
+    async def transact(self, function: Callable[[Transaction], Awaitable[T]]) -> T:
+        """See `catalog.interface.Catalog.transact`. Raises CatalogUnavailable, with nothing written, when the database
+        is out of reach for too long, and Conflict when the function's reads never held."""
+        await self._ready()
+        committed, result = await self._attempt(function, may_remember=True)
+        if committed:
+            return result  # type: ignore[return-value]
+        # One at a time, or those that want the same rows would keep making each other stale.
+        async with self._turnstile:
+            for number in range(_ATTEMPTS):
+                committed, result = await self._attempt(function, may_remember=False)
+                if committed:
+                    return result  # type: ignore[return-value]
+                await asyncio.sleep(self._random.uniform(0, min(0.001 * 2**number, 0.05)))
+        raise Conflict(f"the transaction's reads were outdated {_ATTEMPTS} times")
+
+    async def _attempt(
+        self, function: Callable[[Transaction], Awaitable[T]], *, may_remember: bool
+    ) -> tuple[bool, T | None]:
+        """One run. Whether it is committed, and what the function returned. Raises its errors, if they held."""
+        attempt = Attempt(self, may_remember=may_remember)
+        error: Exception | None = None
+        result: T | None = None
+        try:
+            try:
+                result = await function(attempt)
+            except StaleRead:
+                self._forget_stale(attempt)
+                return False, None
+            except Exception as raised:
+                error = raised
+                attempt.writes.clear()
+            if attempt.failure is not None:
+                raise attempt.failure
+            if attempt.writes or not attempt.holds:
+                outcome = await self._committer.join(attempt)
+                if outcome is None or not await _held_back(outcome):
+                    self._forget_stale(attempt)
+                    return False, None
+            # An error too is only believed if what it was decided on held.
+            if error is not None:
+                raise error
+            return True, result
+        finally:
+            error = None  # its traceback refers to this frame
+
+    def _announce(self, batch: Batch) -> None:
+        """A batch was committed."""
+        if batch.writes:
+            self._sequencer.committed()
+        for key, seen in batch.writes.items():
+            if key in self._remembered:
+                if seen.value is None or len(seen.value) > _REMEMBERED_BYTES:
+                    del self._remembered[key]
+                else:
+                    self._remembered[key] = seen
+
+    def _forget_stale(self, attempt: Attempt) -> None:
+        for key in attempt.reads:
+            self._remembered.pop(key, None)
+
+    # --- what attempts read (see `attempt.Source`) ---
+
+    def pending(self, key: bytes) -> Seen | None:
+        return self._committer.pending(key)
+
+    def remembered(self, key: bytes) -> Seen | None:
+        return self._remembered.get(key)
+
+    async def fetch(self, keys: Sequence[bytes]) -> list[Seen]:
+        found = await self._rows.request(keys)
+        seen = [Seen(row[1], row[2]) if (row := found.get(key)) is not None else Seen(None, 0) for key in keys]
+        for key, one in zip(keys, seen, strict=True):
+            # What is being overwritten would be remembered too late.
+            if one.value is not None and len(one.value) <= _REMEMBERED_BYTES and self._committer.pending(key) is None:
+                self._remembered[key] = one
+                self._remembered.move_to_end(key)
+        while len(self._remembered) > _REMEMBERED:
+            self._remembered.popitem(last=False)
+        return seen
+
+    async def fetch_range(
+        self, start: bytes, end: bytes, *, limit: int, reverse: bool, keys_only: bool
+    ) -> list[tuple[bytes, bytes, int]]:
+        await self._committer.wait_for_range(start, end)
+        statement = scan_statement(reverse=reverse, keys_only=keys_only)
+        task = asyncio.create_task(self._database.fetch(statement, start, end, limit))
+        # A caller that is cancelled must not cost a connection.
+        self._scans.add(task)
+        task.add_done_callback(self._scans.discard)
+        return [(row[0], row[1], row[2]) for row in await asyncio.shield(task)]
+
+    # --- the feed ---
+
+    async def sequence(self) -> int:
+        """See `catalog.interface.Catalog.sequence`: all that anybody has committed by now has a number up to this."""
+        await self._ready()
+        return await self._sequencer.look()
+
+    async def changes(self, after: int, *, limit: int = 1000) -> list[Change]:
+        if self._sequencer.dirty:
+            await self._sequencer.look()
+        return await self.read(lambda reader: read_changes(reader, after, limit))
+
+    async def wait_changes(self, after: int) -> int:
+        while self._sequencer.number <= after:
+            self._check_open()
+            await self._sequencer.changed.wait()
+        return self._sequencer.number
+
+    # --- whole catalogs ---
+
+    async def export(self, *, after: bytes = b"") -> AsyncGenerator[list[Row], None]:
+        await self._ready()
+        start, end = after + b"\x00", prefix_end(b"")
+        statement = scan_statement(reverse=False, keys_only=False)
+        try:
+            connection = await self._connector.connect(endless=True)
+        except Exception as error:
+            raise translate(error) from None
+        try:
+            await connection.execute(statements.SNAPSHOT)
+            while rows := await connection.fetch(statement, start, end, _EXPORT_ROWS):
+                yield [(row[0], row[1]) for row in rows]
+                start = rows[-1][0] + b"\x00"
+        except Exception as error:
+            if isinstance(error, CatalogError):
+                raise
+            raise translate(error) from None
+        finally:
+            connection.terminate()
+
+    async def load(self, rows: Sequence[Row], *, sequence: int) -> None:
+        await self._ready()
+        whole = dict(rows)
+        for key, value in whole.items():
+            check_row(key, value)
+        whole[TRIMMED_KEY] = u64(sequence)
+        ordered = sorted(whole.items())
+        version = self._random.getrandbits(62) + 1
+        backoff = self._database.backoff()
+        while True:
+            try:
+                async with self._database.use() as connection, connection.transaction():
+                    for at in range(0, len(ordered), _LOAD_ROWS):
+                        run = ordered[at : at + _LOAD_ROWS]
+                        await connection.execute(statements.LOAD, [k for k, _ in run], [v for _, v in run], version)
+                    await connection.execute(statements.RAISE, sequence)
+                break
+            except CatalogError:
+                raise
+            except Exception as error:
+                if not (is_lost(error) or is_conflict(error)) or backoff.over:
+                    raise translate(error) from None
+            await backoff.pause()
+        self._sequencer.hear(sequence)
+
+    async def close(self) -> None:
+        """Wait for commits under way, then let go of the database. Further use raises CatalogClosed."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._committer.close()
+        await self._sequencer.close()
+        await self._rows.close()
+        await self._reading.close()
+        for task in list(self._scans):
+            task.cancel()
+        await asyncio.gather(*self._scans, return_exceptions=True)
+        for pool in self._pools:
+            await pool.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise CatalogClosed("the catalog is closed")
+
+    async def _ready(self) -> None:
+        if self._closed:
+            raise CatalogClosed("the catalog is closed")
+        if self._committer.unsettled:
+            await self._committer.settle()
+
+
+async def _held_back(outcome: asyncio.Future[bool]) -> bool:
+    """The outcome. A cancellation waits until it is known, and is delivered at the caller's next await."""
+    cancelled = False
+    while not outcome.done():
+        try:
+            await asyncio.shield(outcome)
+        except asyncio.CancelledError:
+            cancelled = True
+        except Exception:
+            break
+    if cancelled:
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
+        task.cancel()
+    return outcome.result()
+
+
+def _why(error: BaseException) -> str:
+    """The kind of an error of the driver; its text may hold what is secret."""
+    return type(error).__name__

@@ -1,0 +1,132 @@
+"""The tables, and how they change while gateways of the old and the new version serve.
+
+Tables: `atoll_rows` holds every row of the catalog; `version` is a random number of the commit that wrote the row.
+`atoll_outbox` holds commits that have no number yet: id, and the keys for the feed. `atoll_sequence` is one row with
+the newest number. `atoll_numbered` remembers for a while which commits were numbered. `atoll_meta` holds two numbers:
+`schema`, the newest step that was applied, and `needs`, the oldest program that can still use the tables.
+
+A step is a list of statements that may run again, each in a transaction of its own, and must leave the tables usable
+for programs of the schema before it, unless it raises `needs`. What takes something away (a contraction) therefore
+comes in a later release than what adds its successor, when no gateway of the old version is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from catalog.errors import Corrupt, FutureVersion
+from catalog.postgres_engine.failures import is_conflict, sqlstate
+from core.errors import StartRefused
+
+#: undefined_table
+_ABSENT: Final = "42P01"
+#: Two gateways that make the tables at once: unique_violation in the system's own tables, duplicate_table, tuple
+#: concurrently updated.
+_RACES: Final = frozenset({"23505", "42P07", "42710", "XX000"})
+_ATTEMPTS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Schema `number`: `always`, then `postgres_only` on PostgreSQL itself. `needs`: the oldest program that can use
+    the result."""
+
+    number: int
+    needs: int
+    always: Sequence[str]
+    postgres_only: Sequence[str] = ()
+
+
+STEPS: Final = (
+    Step(
+        1,
+        1,
+        always=(
+            "CREATE TABLE IF NOT EXISTS atoll_rows"
+            " (key bytea PRIMARY KEY, value bytea NOT NULL, version bigint NOT NULL)",
+            "CREATE TABLE IF NOT EXISTS atoll_outbox"
+            " (id bytea PRIMARY KEY, keys bytea NOT NULL, void boolean NOT NULL)",
+            "CREATE TABLE IF NOT EXISTS atoll_numbered (id bytea PRIMARY KEY, void boolean NOT NULL)",
+            "CREATE TABLE IF NOT EXISTS atoll_sequence (one integer PRIMARY KEY, number bigint NOT NULL)",
+            "INSERT INTO atoll_sequence (one, number) VALUES (1, 0) ON CONFLICT (one) DO NOTHING",
+        ),
+        postgres_only=(
+            # Sealed bytes don't compress. Room in the pages keeps an overwrite off the index.
+            "ALTER TABLE atoll_rows ALTER COLUMN value SET STORAGE EXTERNAL",
+            "ALTER TABLE atoll_rows SET (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05)",
+            # Queues: hardly a row is live, so what is dead must go soon.
+            "ALTER TABLE atoll_outbox SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000)",
+            "ALTER TABLE atoll_sequence SET (fillfactor = 10, autovacuum_vacuum_threshold = 1000)",
+        ),
+    ),
+)
+
+#: What this program makes.
+SCHEMA: Final = STEPS[-1].number
+
+_META: Final = "CREATE TABLE IF NOT EXISTS atoll_meta (name text PRIMARY KEY, value bigint NOT NULL)"
+_READ: Final = "SELECT name, value FROM atoll_meta"
+_BEGIN: Final = "INSERT INTO atoll_meta (name, value) VALUES ('schema', 0), ('needs', 1) ON CONFLICT (name) DO NOTHING"
+_NEEDS: Final = "UPDATE atoll_meta SET value = $1 WHERE name = 'needs' AND value < $1"
+_DONE: Final = "UPDATE atoll_meta SET value = $1 WHERE name = 'schema' AND value < $1"
+
+
+async def prepare(connection: Any, *, may_create: bool, steps: Sequence[Step] = STEPS) -> None:
+    """Bring the tables up to this program. Raises FutureVersion when a newer one has changed them beyond its
+    understanding, StartRefused when there are none and none may be made, Corrupt when they are not ours."""
+    postgres = is_postgres(await connection.fetchval("SELECT version()"))
+    for attempt in range(_ATTEMPTS):
+        try:
+            await _prepare(connection, may_create, steps, postgres)
+            return
+        except Exception as error:
+            if not (is_conflict(error) or sqlstate(error) in _RACES) or attempt == _ATTEMPTS - 1:
+                raise
+        await asyncio.sleep(random.uniform(0, 0.1))  # noqa: S311 - jitter
+
+
+def is_postgres(version: str) -> bool:
+    """Whether `SELECT version()` is PostgreSQL's own, not of a database that speaks its protocol."""
+    return version.startswith("PostgreSQL") and "YB" not in version
+
+
+async def _prepare(connection: Any, may_create: bool, steps: Sequence[Step], postgres: bool) -> None:
+    found = await _read(connection)
+    if not found:
+        if not may_create:
+            raise StartRefused("the database holds no catalog")
+        await connection.execute(_META)
+        await connection.execute(_BEGIN)
+        found = await _read(connection)
+    stored, needs = found.get("schema"), found.get("needs")
+    if stored is None or needs is None:
+        raise Corrupt("the database holds a table atoll_meta that is not a catalog's")
+    newest = steps[-1].number
+    if needs > newest:
+        raise FutureVersion(
+            f"the catalog has schema {stored}, which needs a program of schema {needs} or newer; this one has {newest}"
+        )
+    for step in steps:
+        if step.number > stored:
+            await _apply(connection, step, postgres)
+
+
+async def _apply(connection: Any, step: Step, postgres: bool) -> None:
+    # Raised first: once a statement may hinder an older program, none may start any more.
+    await connection.execute(_NEEDS, step.needs)
+    for statement in (*step.always, *(step.postgres_only if postgres else ())):
+        await connection.execute(statement)
+    await connection.execute(_DONE, step.number)
+
+
+async def _read(connection: Any) -> dict[str, int]:
+    try:
+        return {row[0]: row[1] for row in await connection.fetch(_READ)}
+    except Exception as error:
+        if sqlstate(error) == _ABSENT:
+            return {}
+        raise
