@@ -49,6 +49,8 @@ def restore_command(config: Path | None, data: str | None, source: Path, verify_
         click.echo(f"good: {summary.rows} rows at sequence {summary.sequence}")
         return
     folder = settings_of(config, data=data).data
+    if not folder.exists():
+        asyncio.run(verify_backup(source))  # else a file that is no backup would leave an empty data folder behind
     create_private_folder(folder)
     with folder_lock(folder):
         summary = asyncio.run(_restore(source, folder))
