@@ -36,17 +36,28 @@ class Load:
         self.done: dict[str, int] = {}
         self.failures: list[str] = []
         self._ended = threading.Event()
-        works = (self.read_small, self.read_small, self.read_large, self.write_small, self.write_large, self.upload)
-        self._threads = [threading.Thread(target=self._work, args=(work,)) for work in works]
+        works = (self.read_small, self.read_small, self.read_large, self.write_small, self.write_large)
+        self._threads = [threading.Thread(target=self._work, args=(work, self._ended)) for work in works]
         for thread in self._threads:
             thread.start()
+
+    def begin_uploads(self) -> None:
+        """Some long uploads, on both gateways as they are spread by the number of connections."""
+        once = threading.Event()
+        once.set()
+        for _ in range(4):
+            thread = threading.Thread(target=self._work, args=(self.upload, once))
+            self._threads.append(thread)
+            thread.start()
+        time.sleep(1)
 
     def stop(self) -> None:
         self._ended.set()
         for thread in self._threads:
             thread.join(30)
 
-    def _work(self, work: Callable[..., None]) -> None:
+    def _work(self, work: Callable[..., None], ended: threading.Event) -> None:
+        """At least once."""
         client = boto3.client(
             "s3",
             endpoint_url=f"http://127.0.0.1:{self.port}",
@@ -57,14 +68,13 @@ class Load:
         )
         name = work.__name__
         number = 0
-        while not self._ended.is_set():
+        while number == 0 or not ended.wait(0.02):
             number += 1
             try:
                 work(client, f"{threading.get_ident()}-{number}")
                 self.done[name] = self.done.get(name, 0) + 1
             except Exception as error:
                 self.failures.append(f"{time.strftime('%X')} {name} {number}: {error!r}")
-            self._ended.wait(0.02)
 
     def read_small(self, client: Any, _name: str) -> None:
         assert client.get_object(Bucket=self.bucket, Key="small")["Body"].read() == SMALL
@@ -99,8 +109,8 @@ def served(gateways: Gateways) -> list[int]:
 def test_no_client_sees_a_gateway_restart(balancer: Balancer, gateways: Gateways, bucket: str) -> None:
     load = Load(balancer.http, bucket)
     try:
-        time.sleep(1)
         for gateway in gateways.each:
+            load.begin_uploads()
             assert gateway.stop() == 0
             assert not any("cut off" in line for line in gateway.output)
             gateway.start()
@@ -112,4 +122,5 @@ def test_no_client_sees_a_gateway_restart(balancer: Balancer, gateways: Gateways
         load.stop()
     assert load.failures == []
     assert set(load.done) == {"read_small", "read_large", "write_small", "write_large", "upload"}
+    assert load.done["upload"] == 8
     assert sum(load.done.values()) > 100
