@@ -9,7 +9,7 @@ import pytest
 from tests.races.all_races import RACES
 from tests.races.explorer import explore
 from tests.races.race import Race
-from tests.races.scenarios import LongRead
+from tests.races.races_of_packs import LongRead
 
 
 @pytest.mark.parametrize("race", RACES, ids=lambda race: race.__name__)

@@ -1,58 +1,77 @@
-"""Further races: repairs beside deletions, and the versions of one key."""
+"""What one key holds: conditions, versions, and the bucket around it."""
 
 from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
 
-from catalog.interface import Reader
-from catalog.keys import prefix_end
-from engine.errors import Damaged, IsDeleteMarker, NoSuchKey, NoSuchVersion, Unavailable
-from engine.layout_data import SEGMENT
-from engine.rebuild import rebuild_segment
-from engine.types import Bucket, ObjectAttributes, Outcome, Versioning
-from tests.races.race import LARGE, SMALL, Actors, Race
+from engine.errors import (
+    BucketNotEmpty,
+    IsDeleteMarker,
+    NoSuchBucket,
+    NoSuchKey,
+    NoSuchVersion,
+)
+from engine.types import Bucket, ObjectAttributes, Outcome, Versioning, WriteCondition
+from tests.races.race import SMALL, Actors, Race
 from tests.races.world import OWNER, Gateway, chunks, etag, value
 
+CREATE = WriteCondition(absent=True)
 
-class RepairsAndDeletion(Race):
-    """Two gateways rebuild pieces of one segment while its object is deleted and collected."""
+
+class Creators(Race):
+    """Of several creators with If-None-Match one wins; an overwriter with If-Match replaces what it saw or nothing."""
 
     gateways = 2
-    node_steps = frozenset({"put", "delete"})
-
-    async def before(self) -> None:
-        await self.world.gateways[0].put(self.world.bucket, "key", value("key", LARGE))
-
-        async def look(reader: Reader) -> list[tuple[bytes, bytes]]:
-            return await reader.scan(SEGMENT, prefix_end(SEGMENT), limit=1)
-
-        ((key, _),) = await self.world.catalog.read(look)
-        self.segment = key[len(SEGMENT) :]
 
     def actors(self) -> Actors:
         first, second = self.world.gateways
+        bucket = self.world.bucket
+        self.winners: list[str] = []
 
-        async def repair(gateway: Gateway, *pieces: int) -> None:
-            # Too late: the pieces that it would read are deleted.
-            with contextlib.suppress(Unavailable, Damaged):
-                await rebuild_segment(gateway.bodies, self.segment, also=pieces)
+        async def create(gateway: Gateway, name: str) -> None:
+            if await gateway.put(bucket, "key", value(name, 100), condition=CREATE):
+                self.winners.append(name)
 
         async def one() -> None:
-            await repair(first, 0)
+            await create(first, "one")
 
         async def two() -> None:
-            await repair(second, 0, 5)
+            await create(second, "two")
 
-        async def delete() -> None:
-            await first.delete(self.world.bucket, "key")
-            await second.collect()
+        async def three() -> None:
+            await create(second, "three")
+            await second.put(bucket, "key", value("four", 100), condition=WriteCondition(etag=etag(value("one", 100))))
 
-        return {"delete": delete, "repair": one, "repair too": two}
+        return {"one": one, "three": three, "two": two}
 
     async def after(self) -> None:
-        for gateway in self.world.gateways:  # pieces of a rebuild that lost are thrown away by who wrote them
-            await gateway.collection.turn()
+        assert len(self.winners) == 1, f"{self.winners} were all created"
+
+
+class HeadMovedAndBack(Race):
+    """A key goes from A to B and back to A while somebody deletes "the A" that was seen before."""
+
+    gateways = 2
+
+    async def before(self) -> None:
+        await self.world.gateways[0].put(self.world.bucket, "key", value("A", SMALL))
+
+    def actors(self) -> Actors:
+        first, second = self.world.gateways
+        bucket = self.world.bucket
+
+        async def move() -> None:
+            await first.put(bucket, "key", value("B", SMALL))
+            await first.put(bucket, "key", value("A", SMALL))
+
+        async def late() -> None:
+            await second.delete(bucket, "key", condition=WriteCondition(etag=etag(value("A", SMALL))))
+
+        async def collect() -> None:
+            await second.collect()
+
+        return {"collect": collect, "late": late, "move": move}
 
 
 class VersionsOfOneKey(Race):
@@ -121,27 +140,37 @@ class VersionsOfOneKey(Race):
             await store.delete_object(self.versioned, "key", version_id=version, owner=OWNER)
 
 
-class PutsBesideCompaction(Race):
-    """A gateway compacts whatever it finds while another commits small bodies: no put is refused for that."""
+class DeletedBucket(Race):
+    """A bucket is deleted while an object is put into it: one of the two is refused."""
 
     gateways = 2
 
-    async def before(self) -> None:
-        await self.world.gateways[0].put(self.world.bucket, "old", value("old", SMALL))
-
     def actors(self) -> Actors:
         first, second = self.world.gateways
+        bucket = self.world.bucket
+        self.put = self.deleted = False
 
-        async def put(name: str) -> None:
-            await first.put(self.world.bucket, name, value(name, SMALL))
+        async def put() -> None:
+            try:
+                await first.put(bucket, "key", value("key", SMALL))
+                self.put = True
+            except NoSuchBucket:
+                pass
 
-        async def one() -> None:
-            await put("one")
+        async def delete() -> None:
+            try:
+                await second.store.delete_bucket(bucket)
+                self.deleted = True
+            except BucketNotEmpty:
+                pass
 
-        async def two() -> None:
-            await put("two")
+        async def collect() -> None:
+            await first.collect()
 
-        return {"compact": second.compact, "one": one, "two": two}
+        return {"collect": collect, "delete": delete, "put": put}
+
+    async def after(self) -> None:
+        assert self.put != self.deleted, "an acknowledged object lies in a bucket that is gone"
 
 
 def _enabled(bucket: Bucket) -> Bucket:
