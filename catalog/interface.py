@@ -55,7 +55,10 @@ class Catalog(Protocol):
 
     @property
     def known_sequence(self) -> int:
-        """The newest durable sequence that this process knows of; never ahead of the truth. Pins are taken from it."""
+        """The newest durable sequence that this process knows of; never ahead of the truth. Pins are taken from it.
+
+        Engines that many processes share give a commit its sequence after it can be seen, so a read may show more than
+        this: where all that a read showed must be covered, ask `sequence` after it."""
         ...
 
     @property
@@ -65,7 +68,9 @@ class Catalog(Protocol):
 
     async def read(self, function: Callable[[Reader], Awaitable[T]], *, long: bool = False) -> T:
         """Run `function` on a snapshot of what is durably committed. `long` marks scans of more than a few thousand
-        rows, which an embedded engine moves off the event loop."""
+        rows, which an embedded engine moves off the event loop. A networked engine may run it again, so it must have
+        no side effect but its return value. Raises `catalog.errors.CatalogUnavailable` where the database is out of
+        reach."""
         ...
 
     async def transact(self, function: Callable[[Transaction], Awaitable[T]]) -> T:
@@ -81,7 +86,8 @@ class Catalog(Protocol):
         ...
 
     async def sequence(self) -> int:
-        """The commit sequence of the newest durable commit. A later snapshot shows at least this."""
+        """The commit sequence of the newest durable commit. A later snapshot shows at least this, and an earlier one
+        no more: whatever a read that has ended showed has a sequence up to this."""
         ...
 
     async def changes(self, after: int, *, limit: int = 1000) -> list[Change]:

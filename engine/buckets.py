@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
 
-from catalog.errors import CatalogClosed, FeedTrimmed
+from catalog.errors import CatalogClosed, CatalogError, FeedTrimmed
 from catalog.interface import Catalog, Reader, Transaction
 from catalog.keys import prefix_end, terminated
 from core.clock import Clock
@@ -37,10 +38,13 @@ from engine.layout import (
 from engine.records import BUCKET_ROW, BucketRow, bucket_value, versioning_code
 from engine.types import Bucket
 
+log = logging.getLogger("atoll.engine")
+
 #: Buckets that the cache holds; beyond it the oldest entry goes.
 CACHE_SIZE = 10_000
 #: Seconds between looks at the change feed: what another gateway changed shows here within a second.
 FOLLOW_INTERVAL = 0.25
+_CHANGES = 1000
 
 
 class Buckets:
@@ -218,19 +222,33 @@ class Buckets:
         """Drop cached buckets that any gateway changed."""
         with contextlib.suppress(CatalogClosed):
             while True:
-                await self._catalog.wait_changes(sequence)
                 try:
-                    changes = await self._catalog.changes(sequence)
-                except FeedTrimmed:
+                    sequence = await self._advance(sequence)
+                except CatalogClosed:
+                    raise
+                except CatalogError as error:
+                    # Nothing cached can be relied on until the feed is heard again, from the same place on.
+                    log.warning("the feed of changes is out of reach: %s", error)
                     self._forget_all()
-                    sequence = await self._catalog.sequence()
-                    continue
-                for change in changes:
-                    sequence = max(sequence, change.sequence)
-                    for key in change.keys:
-                        if key.startswith(BUCKET):
-                            self._forget(key[KIND : KIND + ID])
                 await asyncio.sleep(FOLLOW_INTERVAL)
+
+    async def _advance(self, sequence: int) -> int:
+        """Wait for commits after `sequence` and drop what they changed; the sequence to go on from."""
+        newest = await self._catalog.wait_changes(sequence)
+        try:
+            changes = await self._catalog.changes(sequence, limit=_CHANGES)
+        except FeedTrimmed:
+            newest = await self._catalog.sequence()  # first: what is cached after this shows it
+            self._forget_all()
+            return newest
+        for change in changes:
+            for key in change.keys:
+                if key.startswith(BUCKET):
+                    self._forget(key[KIND : KIND + ID])
+        if len(changes) == _CHANGES:
+            return changes[-1].sequence
+        # The feed leaves out commits of leases and epochs, so its last entry may be older than the newest.
+        return max(newest, changes[-1].sequence) if changes else newest
 
 
 async def _load(reader: Reader, bucket_id: bytes) -> Bucket:

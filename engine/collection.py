@@ -149,7 +149,9 @@ class CollectionWorker:
         # Kept until it has passed: under steady load some reader is always older than the newest commit.
         keys, sequence = self._batches.pop(prefix, ([], 0))
         if not keys:
-            keys, sequence = await catalog.read(scan), catalog.known_sequence
+            keys = await catalog.read(scan)
+            # Asked for, not merely known: a shared catalog gives commits their sequence after they can be seen.
+            sequence = await catalog.sequence() if keys else 0
         if keys and not await self._epochs.all_passed(sequence):
             self._batches[prefix] = (keys, sequence)
             return []

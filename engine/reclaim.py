@@ -56,6 +56,7 @@ class Reclaimer:
         self._tasks: list[Row] = []
         self._after = RECLAIM  # tasks up to here were looked at in this round
         self._done = 0  # in this round
+        self._seen = 0  # a sequence that covers what made the tasks
         self._waiting: dict[bytes, int] = {}  # manifests that a reader may have open -> the sequence it must pass
         self._report = WorkerReport(counters={"tasks": 0, "bodies": 0, "waiting": 0})
 
@@ -72,6 +73,9 @@ class Reclaimer:
 
             self._tasks = await self._context.catalog.read(look)
             self._tasks.reverse()
+            if self._tasks:
+                # What made these tasks has a sequence up to this.
+                self._seen = await self._context.catalog.sequence()
         state = WorkerState.BUSY
         if self._tasks:
             key = self._tasks[-1][0]
@@ -95,7 +99,7 @@ class Reclaimer:
 
     async def _is_read(self, manifest: bytes) -> bool:
         """Whether a reader may have opened the manifest before it died. Such a one still needs its rows."""
-        sequence = self._waiting.get(manifest, self._context.catalog.known_sequence)
+        sequence = self._waiting.get(manifest, self._seen)
         if await self._context.bodies.all_passed(sequence):
             self._waiting.pop(manifest, None)
             return False
