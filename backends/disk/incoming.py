@@ -102,9 +102,13 @@ class Incoming:
             raise self._explain(error) from error
 
     def open_folder(self) -> int:
-        """A descriptor of the piece's folder, to be synced and closed."""
-        path = f"{PIECES}/{self.folder}"
-        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.place.root)
+        """A descriptor of the piece's folder, to be synced and closed; of the one above where it is gone again, because
+        somebody has deleted the piece."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        try:
+            return os.open(f"{PIECES}/{self.folder}", flags, dir_fd=self.place.root)
+        except FileNotFoundError:
+            return os.open(PIECES, flags, dir_fd=self.place.root)
 
     def abandon(self) -> None:
         """From now on the piece must not get its name."""

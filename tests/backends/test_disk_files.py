@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from backends.conformance import BytesSource, StalledSource
 from backends.disk import DiskBackend, NodeMarker, initialise
+from backends.disk.incoming import Incoming
 from backends.disk.place import Place
 from backends.disk.system import read_all, rename_new, write_all
 from backends.errors import AlreadyExists, NotFound, PermanentError
@@ -400,3 +401,24 @@ async def test_a_folder_that_goes_just_before_a_piece_comes(
     name = new_piece_name(1)
     await disk.put(name, BytesSource(b"bytes"))
     assert (tmp_path / "pieces" / name[17:19] / name).read_bytes() == b"bytes"
+
+
+async def test_a_piece_that_is_deleted_with_its_folder_before_its_name_is_synced(
+    disk: DiskBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However odd that is: the folder's absence is no failed fsync, after which a node takes no more writes."""
+    opened = Incoming.open_folder
+
+    def delete_then_open(self: Incoming) -> int:
+        with self.place.removing(self.folder):
+            os.unlink(f"pieces/{self.folder}/{name}", dir_fd=self.place.root)
+        return opened(self)
+
+    monkeypatch.setattr(Incoming, "open_folder", delete_then_open)
+    name = new_piece_name(1)
+    stored = disk.put_whole(name, [b"bytes"], bytes(32))
+    assert stored is not None
+    await stored
+    monkeypatch.undo()
+    await disk.put(name, BytesSource(b"again"))
+    assert bytes(await disk.get(name.encode(), 0, 10)) == b"again"
