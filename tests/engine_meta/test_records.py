@@ -137,8 +137,10 @@ async def test_version_ids_are_opaque_safe_and_never_null(world: World) -> None:
 
 async def test_a_refused_read_gives_its_pin_back(world: World) -> None:
     bucket = await world.bucket()
-    sequence = world.catalog.known_sequence
+    sequence = await world.catalog.sequence()
     with pytest.raises(NoSuchKey):
         await world.store.open_object(bucket, "missing")
     await world.put(bucket, "key", b"")
-    assert await world.bodies.all_passed(sequence + 1)
+    later = await world.catalog.sequence()
+    assert later > sequence
+    assert await world.bodies.all_passed(later)

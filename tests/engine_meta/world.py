@@ -17,6 +17,7 @@ from catalog.interface import Catalog, Reader
 from catalog.keys import prefix_end, read_terminated
 from catalog.lmdb_engine.catalog import LmdbCatalog
 from catalog.memory import MemoryCatalog
+from catalog.postgres_engine.catalog import PostgresCatalog
 from core.buffers import Source
 from core.clock import SystemClock
 from core.ids import new_id
@@ -52,6 +53,7 @@ from engine.types import (
     WriteCondition,
 )
 from tests.catalog.clocks import ManualClock
+from tests.harness.postgres_server import PostgresServer
 
 OWNER = "ab" * 32
 
@@ -246,6 +248,17 @@ async def memory_world(observers: Sequence[CommitObserver] = ()) -> AsyncIterato
     catalog = MemoryCatalog()
     async with catalog_world(catalog, observers) as world:
         yield world
+
+
+@asynccontextmanager
+async def postgres_world(server: PostgresServer, observers: Sequence[CommitObserver] = ()) -> AsyncIterator[World]:
+    name = await server.new_database()
+    try:
+        catalog = await PostgresCatalog.open(server.url(name))
+        async with catalog_world(catalog, observers) as world:
+            yield world
+    finally:
+        await server.drop_database(name)
 
 
 @asynccontextmanager
