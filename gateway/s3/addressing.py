@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from gateway.s3.errors import S3Error
@@ -15,6 +16,7 @@ from gateway.s3.model import Level
 #: UTF-8 bytes of a key.
 MAX_KEY = 1024
 
+_HOSTS = 1024  # of which the bucket is remembered
 _BAD_ESCAPE = re.compile("%(?![0-9a-fA-F]{2})")
 
 
@@ -60,10 +62,11 @@ class Addressing:
     def __init__(self, base_domains: Sequence[str]) -> None:
         """`base_domains`: names below which the first labels of the host are a bucket."""
         self._suffixes = tuple(f".{one.lower().strip('.')}" for one in base_domains if one)
+        self._of_host = lru_cache(_HOSTS)(self.bucket_of_host)
 
     def resolve(self, host: str, raw_path: str) -> tuple[Level, str, str]:
         """(level, bucket, key). Raises S3Error InvalidURI, KeyTooLongError, InvalidBucketName."""
-        bucket = self.bucket_of_host(host) if self._suffixes else ""
+        bucket = self._of_host(host)
         rest = raw_path[1:]
         if not bucket:
             name, _, rest = rest.partition("/")

@@ -249,10 +249,14 @@ class S3Edge:
         return value
 
     async def _answer(self, call: _Call, compiled: _Compiled, response: S3Response, params: Mapping[str, Any]) -> None:
+        body = response.body
+        if body is None or type(body) is bytes:
+            await self._write(call, compiled.renderer, response, params)
+            return
         try:
             await self._write(call, compiled.renderer, response, params)
         finally:
-            close = getattr(response.body, "aclose", None)
+            close = getattr(body, "aclose", None)
             if close is not None:
                 await close()
 
@@ -267,21 +271,23 @@ class S3Edge:
             if document is not None and status == renderer.status:
                 headers["Content-Type"] = _XML
                 body = document
-        headers.update(response.headers)
+        if response.headers:
+            headers.update(response.headers)
         announced = headers.pop("Content-Length", None)
-        head_only = call.http.method == "HEAD"
+        method = call.http.method
+        head_only = method == "HEAD"
         if isinstance(body, bytes | bytearray | memoryview):
             length = len(body)
         elif length is None:
             length = int(announced) if announced is not None else 0
         call.status = status
-        if call.http.method not in _READS:
+        if method not in _READS:
             reach("before-reply")
-        if isinstance(body, AsyncIterator):
+        if body is None or isinstance(body, bytes | bytearray | memoryview):
+            start = self._head(call, status, headers, length)
+            call.sent = await answers.write_whole(call.http, start, b"" if head_only or body is None else body)
+        else:
             await self._stream(call, status, headers, body, length, head_only)
-            return
-        start = self._head(call, status, headers, length)
-        call.sent = await answers.write_whole(call.http, start, b"" if head_only or body is None else body)
 
     async def _stream(
         self,

@@ -65,7 +65,8 @@ _NEVER_ENCODED = frozenset({("ListObjectsOutput", "Prefix")})
 _BARE_ETAG_OPERATIONS = frozenset({"GetObjectAttributes"})
 
 _Writer = Callable[[list[str], Any], None]
-_HeaderWriter = Callable[[dict[str, str], Any], None]
+#: A header's name, and the text of its value; None where the member is a map of headers with that prefix.
+_HeaderField = tuple[str, Callable[[Any], str] | None]
 
 
 class Renderer:
@@ -73,11 +74,11 @@ class Renderer:
 
     def __init__(self, operation: Operation) -> None:
         self.status = operation.status
-        self._headers: dict[str, _HeaderWriter] = {}
+        self._headers: dict[str, _HeaderField] = {}
         output, payload = operation.output, operation.output_payload
         for member in output.members.values():
             if member.location in ("header", "headers"):
-                self._headers[member.name] = _header_writer(member)
+                self._headers[member.name] = _header_field(member)
         self._payload = payload
         self._payload_kind = output.members[payload].shape.kind if payload else ""
         self._location = operation.name == "GetBucketLocation"
@@ -98,12 +99,15 @@ class Renderer:
     def headers(self, output: Mapping[str, Any]) -> dict[str, str]:
         """The headers that the output's members become."""
         headers: dict[str, str] = {}
-        writers = self._headers
+        find = self._headers.get
         for name, value in output.items():
-            if value is not None:
-                writer = writers.get(name)
-                if writer is not None:
-                    writer(headers, value)
+            if value is not None and (field := find(name)) is not None:
+                wire, text = field
+                if text is not None:
+                    headers[wire] = text(value)
+                else:
+                    for part, one in value.items():
+                        headers[wire + part] = one
         return headers
 
     def document(self, output: Mapping[str, Any], *, url_encoded: bool = False) -> bytes | None:
@@ -282,21 +286,10 @@ def _with_attributes(name: str, member: Member | None, children: _Writer, attrib
     return write
 
 
-def _header_writer(member: Member) -> _HeaderWriter:
-    wire, kind = member.wire_name, member.shape.kind
+def _header_field(member: Member) -> _HeaderField:
     if member.location == "headers":
-
-        def write_map(headers: dict[str, str], value: Any) -> None:
-            for name, one in value.items():
-                headers[wire + name] = one
-
-        return write_map
-    text = _header_text(member.shape, kind)
-
-    def write(headers: dict[str, str], value: Any) -> None:
-        headers[wire] = text(value)
-
-    return write
+        return member.wire_name, None
+    return member.wire_name, _header_text(member.shape, member.shape.kind)
 
 
 def _header_text(shape: Shape, kind: str) -> Callable[[Any], str]:

@@ -12,14 +12,15 @@ from gateway.s3.errors import S3Error
 from gateway.s3.values import seconds_of
 
 _READ = ("IfMatch", "IfNoneMatch", "IfModifiedSince", "IfUnmodifiedSince")
+_ANY_READ = frozenset(_READ)
 _SOURCE = tuple(f"CopySource{name}" for name in _READ)
 
 
 def failed_read(params: Mapping[str, Any], info: ObjectInfo) -> str:
     """The header of a GET or HEAD whose condition does not hold for `info`, "" if all hold."""
-    if_match, if_none_match, since, unmodified = map(params.get, _READ)
-    if if_match is if_none_match is since is unmodified is None:
+    if _ANY_READ.isdisjoint(params):
         return ""
+    if_match, if_none_match, since, unmodified = map(params.get, _READ)
     return failed_condition(
         info.etag,
         info.modified_us,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from core.access import PrincipalKind
 from core.buffers import Buffer
@@ -33,8 +34,7 @@ _OVERRIDES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(msgspec.Struct, frozen=True, gc=False):
     """The bytes that a read asks for. `content_range` is "" when the answer is a plain 200."""
 
     offset: int
@@ -47,6 +47,8 @@ def response_overrides(request: S3Request) -> dict[str, str]:
     """Output members that `response-*` parameters set. Raises S3Error InvalidRequest for an anonymous caller, who could
     else make us say anything about anybody's public object."""
     params = request.params
+    if _OVERRIDES.keys().isdisjoint(params):
+        return {}
     found = {member: params[name] for name, member in _OVERRIDES.items() if params.get(name)}
     if found and request.principal.kind is PrincipalKind.ANONYMOUS:
         raise S3Error("InvalidRequest", "Request specific response headers cannot be used for anonymous GET requests.")

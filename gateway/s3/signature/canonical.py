@@ -50,17 +50,18 @@ def _encode(text: str) -> str:
 def canonical_headers(names: Iterable[str], headers: Mapping[str, str]) -> str:
     """One line per signed header: values trimmed, runs of spaces folded. `headers` has repeated ones joined by
     commas."""
-    lines = []
-    for name in names:
-        value = headers.get(name, "").strip()
-        if "  " in value:
-            value = _SPACES.sub(" ", value)
-        lines.append(f"{name}:{value}\n")
-    return "".join(lines)
+    text = "".join([f"{name}:{headers.get(name, '').strip()}\n" for name in names])
+    return _SPACES.sub(" ", text) if "  " in text else text
 
 
 def canonical_request(
-    method: str, path: str, query: str, names: list[str], signed_names: str, headers: Mapping[str, str], payload: str
+    method: str,
+    path: str,
+    query: str,
+    names: Iterable[str],
+    signed_names: str,
+    headers: Mapping[str, str],
+    payload: str,
 ) -> str:
     """The whole canonical request from its canonical parts; `payload` is the value of x-amz-content-sha256."""
     return f"{method}\n{path}\n{query}\n{canonical_headers(names, headers)}\n{signed_names}\n{payload}"

@@ -70,6 +70,8 @@ class Authenticator:
         """Who signed; the anonymous principal when nobody did. Raises S3Error."""
         authorization = parts.headers.get("authorization")
         query = parts.query
+        if authorization and not query:
+            return self._header(parts, authorization)
         presigned = bool(query) and ("X-Amz-Signature" in query or "X-Amz-Algorithm" in query
                                      or "X-Amz-Credential" in query)  # fmt: skip
         old_query = bool(query) and query_v2.claims(query)
@@ -107,7 +109,7 @@ class Authenticator:
             parts.method,
             canonical_path(parts.raw_path),
             canonical_query(parts.raw_query),
-            list(claim.names),
+            claim.names,
             claim.signed_names,
             headers,
             sent,
@@ -130,7 +132,7 @@ class Authenticator:
             parts.method,
             canonical_path(parts.raw_path),
             canonical_query(parts.raw_query, "X-Amz-Signature"),
-            list(claim.names),
+            claim.names,
             claim.signed_names,
             parts.headers,
             sent,
