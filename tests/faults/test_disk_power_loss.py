@@ -60,24 +60,29 @@ class Witness:
                     return
                 self.deleted.add(names[0])
 
-    async def work(self, pieces: int, writers: int = 3) -> None:
-        """Put and delete until done or until the power goes."""
+    async def work(self, pieces: int, writers: int = 3, *, crowded: bool = False) -> None:
+        """Put and delete until done or until the power goes; if `crowded`, all in one fan-out folder, by one writer
+        who deletes every piece but the last: so the folder comes and goes."""
         await self.disk.open()
 
         async def writer(number: int) -> None:
             for turn in range(pieces):
                 name = new_piece_name(1)
+                if crowded:
+                    name = f"{name[:17]}ab{name[19:]}"
                 size = SIZES[(turn + number) % len(SIZES)]
                 body = content(name, size)
                 self.attempted[name] = size
                 await self.disk.put(name, BytesSource(body[: size // 3], body[size // 3 :]))
                 self.stored[name] = size
-                if turn % 3 == 2:
+                if turn < pieces - 1 if crowded else turn % 3 == 2:
                     del self.stored[name]  # while a deletion is under way either is right
                     await self.disk.delete(name.encode())
                     self.deleted.add(name)
 
-        outcomes = await asyncio.gather(*(writer(number) for number in range(writers)), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            *(writer(number) for number in range(1 if crowded else writers)), return_exceptions=True
+        )
         unexpected = [one for one in outcomes if one is not None and not isinstance(one, BackendError)]
         assert not unexpected, unexpected
 
@@ -110,14 +115,21 @@ def lossy(tmp_path: Path) -> Iterator[LossyFolder]:
 
 
 async def run(
-    lossy: LossyFolder, instant: int, *, keep: float, torn: bool, pieces: int = 4, whole: bool = False
+    lossy: LossyFolder,
+    instant: int,
+    *,
+    keep: float,
+    torn: bool,
+    pieces: int = 4,
+    whole: bool = False,
+    crowded: bool = False,
 ) -> Witness:
     lossy.unmount()
     lossy.mount(cut_after=instant)
     witness = Witness(lossy.path / "node")
     try:
         try:
-            await (witness.whole_work(pieces) if whole else witness.work(pieces))
+            await (witness.whole_work(pieces) if whole else witness.work(pieces, crowded=crowded))
         except BackendError:
             assert not witness.stored  # the power went while it was opened
         lossy.cut_power(keep=keep, torn=torn, seed=instant)
@@ -153,6 +165,18 @@ async def test_first_pieces_survive_in_fresh_folders(tmp_path: Path) -> None:
             lossy.mount()
             initialise(lossy.path / "node", MARKER, KEY)
             await run(lossy, instant, keep=0.0, torn=False, pieces=2)
+
+
+@pytest.mark.parametrize(("keep", "torn"), [(0.0, False), (0.5, True)])
+async def test_a_folder_that_comes_and_goes_with_its_pieces(lossy: LossyFolder, keep: float, torn: bool) -> None:
+    """Neither does a deleted piece come back with its folder, nor goes a new one with the old folder."""
+    survivors = deleted = 0
+    for instant in range(4, 60, 2):
+        witness = await run(lossy, instant, keep=keep, torn=torn, pieces=3, crowded=True)
+        survivors += len(witness.stored)
+        deleted += len(witness.deleted)
+    assert survivors > 3
+    assert deleted > 20
 
 
 async def test_without_a_rename_that_never_replaces(tmp_path: Path) -> None:
