@@ -41,7 +41,8 @@ class DiskBackend:
 
     `key` verifies the marker's signature. `pool` runs what may wait for the disk; share one among the folders of one
     device (a device that hangs starves all who share its threads); without it the backend has four threads of its own.
-    `floor` bytes of the file system stay free. At most `open_files` descriptors are kept for reads.
+    `floor` bytes of the file system stay free. At most `open_files` descriptors are kept for reads. `shared`: other
+    processes that say so may have the folder open, too; else it is this one's alone.
 
     The locator is the name. `open` may be called again at any time: it probes the folder and, when that has gone and
     come back (remounted, restored from a copy), adopts it again; until then every call raises WrongIdentity. After a
@@ -58,10 +59,12 @@ class DiskBackend:
         pool: Executor | None = None,
         floor: int = DEFAULT_FLOOR,
         open_files: int = 64,
+        shared: bool = False,
     ) -> None:
         self._path = Path(path).absolute()
         self._marker = marker
         self._key = key
+        self._shared = shared
         self._given_pool = pool
         self._own_pool: ThreadPoolExecutor | None = None
         self._place: Place | None = None
@@ -86,7 +89,7 @@ class DiskBackend:
                     self._files.clear()
                 else:
                     return
-            place = await self._run(Place.open, self._path, self._marker, self._key)
+            place = await self._run(partial(Place.open, self._path, self._marker, self._key, shared=self._shared))
             await self._run(self._space.read, place.root)
             self._place = place
 

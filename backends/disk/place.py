@@ -10,7 +10,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -18,18 +17,21 @@ from pathlib import Path
 from typing import Self
 
 from backends.disk.marker import INCOMING, MARKER, PIECES, NodeMarker, read_marker
-from backends.disk.system import close_quietly, list_folder, spread_subfolders, sync_folder, translate
+from backends.disk.system import close_quietly, list_folder, sync_folder, translate
+from backends.disk.temporary import TemporaryFolders
 from backends.errors import PermanentError, WrongIdentity
-
-#: Temporary files that one folder below `incoming/` sees made.
-_TEMPORARIES = 4096
 
 
 class Place:
-    """An open node folder. Its descriptors close when the last user lets go of it, so no thread meets a reused one."""
+    """An open node folder. Its descriptors close when the last user lets go of it, so no thread meets a reused one.
 
-    def __init__(self, path: Path, root: int, marker: int) -> None:
+    `shared`: other processes may have it open, too. Then fan-out folders stay for ever: that one's name is durable is
+    something that every process remembers, and none could tell that another took the folder away and made it again.
+    """
+
+    def __init__(self, path: Path, root: int, marker: int, *, shared: bool = False) -> None:
         self.path = path
+        self._shared = shared
         self.root = root  # descriptor that every call below is relative to
         self._marker = marker  # descriptor that holds the lock
         status = os.fstat(marker)
@@ -39,21 +41,22 @@ class Place:
         self._folders: set[str] = set()  # fan-out folders whose own names are durable
         self._folders_lock = threading.Lock()
         self._removing: Counter[str] = Counter()  # deletions under way in each folder
-        self._temporary_lock = threading.Lock()
-        self._temporary_folder = self._former_folder = INCOMING
-        self._temporaries = 0
+        self._temporary = TemporaryFolders(root)
         self._syncs: dict[str, _FolderSync] = {}
         self._syncs_lock = threading.Lock()
 
     def __del__(self) -> None:
+        self._temporary.close()
         close_quietly(self._marker)
         close_quietly(self.root)
 
     @classmethod
-    def open(cls, path: Path, expected: NodeMarker, key: bytes) -> Self:
-        """Verify the marker, take the folder's lock, clear what a crash left in `incoming/`.
+    def open(cls, path: Path, expected: NodeMarker, key: bytes, *, shared: bool = False) -> Self:
+        """Verify the marker, take the folder's lock (beside others that share it, if `shared`), clear what a crash left
+        in `incoming/`.
 
-        Raises WrongIdentity if this isn't the expected node; PermanentError if somebody else has it open.
+        Raises WrongIdentity if this isn't the expected node; PermanentError if somebody else has it open, and one of
+        the two doesn't share it.
         """
         found = read_marker(path, key)
         if found.deployment_id != expected.deployment_id:
@@ -69,7 +72,7 @@ class Place:
                 raise
         except OSError as error:
             raise translate(error, f"opening {path}") from error
-        place = cls(path, root, marker)
+        place = cls(path, root, marker, shared=shared)
         place._lock()
         try:
             place._prepare()
@@ -79,12 +82,13 @@ class Place:
 
     def unlock(self) -> None:
         """Let others open the folder. The descriptors stay until the last call that uses them has ended."""
+        self._temporary.close()
         with contextlib.suppress(OSError):  # a dead file system holds no locks
             fcntl.flock(self._marker, fcntl.LOCK_UN)
 
     def _lock(self) -> None:
         try:
-            fcntl.flock(self._marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._marker, (fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise PermanentError(f"{self.path} is in use by another process") from error
 
@@ -96,8 +100,8 @@ class Place:
                 except FileExistsError:
                     continue
                 sync_folder(self.root, ".")
-            self._clear_incoming()
-            self._renew_temporary_folder()
+            self._temporary.clear()
+            self._temporary.renew()
             folders = set(list_folder(self.root, PIECES))
             # A folder made just before a crash may be known to the kernel alone.
             sync_folder(self.root, PIECES)
@@ -107,42 +111,9 @@ class Place:
         else:
             self._folders = folders
 
-    def _clear_incoming(self) -> None:
-        for leftover in list_folder(self.root, INCOMING):
-            path = f"{INCOMING}/{leftover}"
-            try:
-                os.unlink(path, dir_fd=self.root)
-            except IsADirectoryError:
-                for name in list_folder(self.root, path):
-                    os.unlink(f"{path}/{name}", dir_fd=self.root)
-                os.rmdir(path, dir_fd=self.root)
-
     def temporary(self, name: str) -> str:
         """A path below the node's folder for a new temporary file, unique to this call."""
-        with self._temporary_lock:
-            self._temporaries += 1
-            number = self._temporaries
-            if number % _TEMPORARIES == 0:
-                with contextlib.suppress(OSError):  # then the old one serves on
-                    self._renew_temporary_folder()
-            return f"{self._temporary_folder}/{name}.{number}"
-
-    def _renew_temporary_folder(self) -> None:
-        """Go on in a fresh folder below `incoming/`, for ext4's sake.
-
-        It makes a file in its folder's block group, and walks there over every inode that was freed in the last
-        minutes: where much was deleted, making a file took four times the processor time of all else. A fresh folder
-        with a name of its own lies in another group, on a file system that can be told to spread folders.
-        """
-        spread_subfolders(self.root, INCOMING)
-        fresh = f"{INCOMING}/{secrets.token_hex(8)}"
-        os.mkdir(fresh, 0o700, dir_fd=self.root)
-        # The last one stays: somebody may be about to make a file in it. The one before it is empty, but for a piece
-        # that takes long: then the next open removes it.
-        oldest, self._former_folder, self._temporary_folder = self._former_folder, self._temporary_folder, fresh
-        if oldest != INCOMING:
-            with contextlib.suppress(OSError):
-                os.rmdir(oldest, dir_fd=self.root)
+        return self._temporary.path(name)
 
     def check(self) -> None:
         """Raise WrongIdentity unless the path still leads to the very marker that was verified."""
@@ -211,6 +182,8 @@ class Place:
                     self._drop_empty(folder)
 
     def _drop_empty(self, folder: str) -> None:
+        if self._shared:
+            return
         known = folder in self._folders
         self._folders.discard(folder)  # before it goes: who still saw it here fails, then waits for the lock
         try:

@@ -15,7 +15,7 @@ import pytest
 
 from backends.conformance import BackendConformance, BytesSource
 from backends.decorators import MeterBackend
-from backends.disk import DiskBackend, NodeMarker, initialise, place, syncs, together
+from backends.disk import DiskBackend, NodeMarker, initialise, syncs, temporary, together
 from backends.errors import AlreadyExists, PermanentError, WrongIdentity
 from backends.interface import Backend
 from backends.memory import MemoryBackend
@@ -249,7 +249,7 @@ def test_each_descriptor_has_its_own_error(tmp_path: Path, monkeypatch: pytest.M
 
 
 async def test_temporary_files_move_on_to_fresh_folders(disks: Disks, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "_TEMPORARIES", 3)
+    monkeypatch.setattr(temporary, "_TEMPORARIES", 3)
     incoming = disks.folder / "0" / "incoming"
     (first,) = incoming.iterdir()
     for _ in range(10):
