@@ -31,17 +31,15 @@ class Intake:
 
     async def small(self, limit: int) -> tuple[bytes, bool]:
         """Everything, if it is at most `limit` bytes: (bytes, True). Else (at least `limit` bytes, False)."""
+        assert not self._rest.nbytes
         parts: list[bytes] = []
         size = 0
-        while size <= limit and await self.more():
-            size += self._rest.nbytes
-            parts.append(bytes(self._rest) if not isinstance(self._rest.obj, bytes) else self._whole())
-            self._rest = memoryview(b"")
+        async for chunk in self._chunks:
+            parts.append(chunk if isinstance(chunk, bytes) else bytes(chunk))
+            size += len(parts[-1])
+            if size > limit:
+                break
         return (parts[0] if len(parts) == 1 else b"".join(parts)), size <= limit
-
-    def _whole(self) -> bytes:
-        chunk = self._rest.obj
-        return chunk if isinstance(chunk, bytes) and len(chunk) == self._rest.nbytes else bytes(self._rest)
 
     def push_back(self, data: bytes) -> None:
         """Give back what `small` took; it comes first again."""

@@ -131,12 +131,12 @@ class BodyStore:
         body_id = new_id()
         sealer = BodySealer(derive_body_key(content_key, body_id), body_id)
         intake = Intake(source)
-        line = DigestLine(digests, self._digest_pool)
         data, whole = await intake.small(PACK_LIMIT)
         if whole:
-            return await self._store_small(data, sealer, kind.name, digests, line, finish)
+            return await self._store_small(data, sealer, kind.name, digests, finish)
         intake.push_back(data)
         del data
+        line = DigestLine(digests, self._digest_pool)
         upload = Upload(self.write_tools, self._buffers, kind, sealer, intake, line, size_hint)
         length, segments = await upload.run()
         placed = Segments(segments)
@@ -155,7 +155,6 @@ class BodyStore:
         sealer: BodySealer,
         storage_class: str,
         digests: Sequence[Digest],
-        line: DigestLine,
         finish: Finish,
     ) -> StoredBody:
         length = len(data)
@@ -163,12 +162,10 @@ class BodyStore:
         if length <= _INLINE_WORK:
             for digest in digests:
                 digest.update(data)
-            outcome = finish(length)
-            sealer.seal(0, data, sealed, last=True)
         else:
-            await line.feed(data)
-            outcome = finish(length)
-            sealer.seal(0, data, sealed, last=True)  # at most 1 MiB: 0.1 ms
+            await DigestLine(digests, self._digest_pool).feed(data)
+        outcome = finish(length)
+        sealer.seal(0, data, sealed, last=True)  # at most 1 MiB: 0.1 ms
         self.counters.bytes_written += length
         if length <= INLINE_LIMIT:
             self.counters.bodies_inline += 1
@@ -195,14 +192,14 @@ class BodyStore:
 
     async def _place(self, stored: Sequence[StoredBody]) -> PackTicket | None:
         """Put the small bodies into a pack, all into the same one: they are committed together."""
-        waiting = {body.id: body.placed for body in stored if isinstance(body.placed, Waiting)}
+        waiting = [(body.id, body.placed) for body in stored if isinstance(body.placed, Waiting)]
         if not waiting:
             return None
-        classes = {placed.storage_class for placed in waiting.values()}
-        if len(classes) > 1:
+        storage_class = waiting[0][1].storage_class
+        if len(waiting) > 1 and any(placed.storage_class != storage_class for _, placed in waiting):
             raise ValueError("one commit packs bodies of one storage class")
-        packer = self._packer(classes.pop())
-        return await packer.place([(body_id, placed.sealed) for body_id, placed in waiting.items()])
+        packer = self._packers.get(storage_class) or self._packer(storage_class)
+        return await packer.place([(body_id, placed.sealed) for body_id, placed in waiting])
 
     async def _transact(
         self,
