@@ -26,6 +26,6 @@ def library_path(environment: str) -> dict[str, str]:
     return {**os.environ, "LD_LIBRARY_PATH": ":".join(folders)} if folders else dict(os.environ)
 
 
-def run(*command: str, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run a checker to its end; its code and what it said are the caller's to judge."""
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, **options)  # type: ignore[call-overload, no-any-return]
+def run(*command: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a checker on `given` to its end; its code and what it said are the caller's to judge."""
+    return subprocess.run(command, input=given, capture_output=True, text=True, timeout=60)
