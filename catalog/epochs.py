@@ -5,6 +5,9 @@ and when it is marked dead; "b" ‖ epoch → heartbeat time and read horizon. E
 state row (`guard`), so marking it dead fences it: once that transaction is durable, nothing of that process commits.
 The heartbeat is a row of its own, so that beating does not collide with commits.
 
+Nobody's clock is compared with another's: a process is taken for dead when its heartbeat's row has not changed for so
+long, by the monotonic clock of one that kept looking all the while.
+
 A *horizon* is a commit sequence h such that every running read of the process shows at least the commits up to h. A
 commit s has been passed by a process when its horizon is ≥ s: no read of it is left that doesn't show s.
 """
@@ -13,7 +16,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Final
 
@@ -45,7 +48,7 @@ class StateRow(Record, tag=1, kw_only=True, frozen=True):
 
 
 class BeatRow(Record, tag=1, kw_only=True, frozen=True):
-    """A heartbeat: wall-clock microseconds and the read horizon at that time."""
+    """A heartbeat: its writer's wall-clock microseconds, which make each differ, and the read horizon at that time."""
 
     time_us: int
     horizon: int
@@ -90,6 +93,8 @@ class Epochs:
         self._pins: Counter[int] = Counter()
         self._state_key = _STATES + u64(epoch)
         self._living = STATE_ROW.encode(StateRow(state=EpochState.LIVING))
+        self._observed: dict[int, tuple[bytes | None, float]] = {}  # epoch -> its beat, and since when it is that
+        self._looked = float("-inf")  # when that was last brought up to date, on the monotonic clock
         #: This process's epoch: the prefix of the names of all pieces that it writes.
         self.epoch = epoch
 
@@ -207,15 +212,35 @@ class Epochs:
 
         await self._catalog.transact(mark)
 
-    async def mark_expired(self, expiry_us: int) -> list[int]:
-        """Mark dead every other epoch whose last beat is more than `expiry_us` old; returns them."""
-        limit = self._clock.now_us() - expiry_us
+    async def mark_expired(self, expiry: float) -> list[int]:
+        """Mark dead every other epoch that was not seen to beat for `expiry` seconds; returns them.
+
+        To be called several times in that span. What happened while this process did not look (because it was stopped,
+        or the catalog out of reach for all) tells nothing of the others, so after a gap the count begins anew.
+        """
+        beats = await self._catalog.read(_beats_of_the_living)
+        now = self._clock.monotonic()
+        if now - self._looked > expiry / 2:
+            self._observed.clear()
+        self._looked = now
+        former, self._observed = self._observed, {}
+        for epoch, beat in beats:
+            seen = former.get(epoch)
+            self._observed[epoch] = seen if seen is not None and seen[0] == beat else (beat, now)
+        silent = {
+            epoch: beat
+            for epoch, (beat, since) in self._observed.items()
+            if epoch != self.epoch and now - since >= expiry
+        }
+        if not silent:
+            return []
 
         async def mark(txn: Transaction) -> list[int]:
             expired = []
-            for epoch in await _in_state(txn, EpochState.LIVING):
-                beat = await txn.get(_BEATS + u64(epoch))
-                if epoch != self.epoch and (beat is None or BEAT_ROW.decode(beat).time_us < limit):
+            states = await txn.get_many([_STATES + u64(epoch) for epoch in silent])
+            now_beats = await txn.get_many([_BEATS + u64(epoch) for epoch in silent])
+            for (epoch, beat), state, now_beat in zip(silent.items(), states, now_beats, strict=True):
+                if now_beat == beat and state == self._living:
                     txn.put(_STATES + u64(epoch), STATE_ROW.encode(StateRow(state=EpochState.DEAD)))
                     txn.delete(_BEATS + u64(epoch))
                     expired.append(epoch)
@@ -253,19 +278,37 @@ class Epochs:
 
 
 class EpochKeeper:
-    """Worker that beats for this process and marks others dead that have not beaten for `expiry` seconds."""
+    """Worker that beats for this process and marks others dead that were not seen to beat for `expiry` seconds.
 
-    def __init__(self, epochs: Epochs, *, interval: float = 3, expiry: float = 30) -> None:
+    `lost` is told once when this process itself was declared dead: nothing that it writes is committed any more, and it
+    has to begin anew.
+    """
+
+    def __init__(
+        self,
+        epochs: Epochs,
+        *,
+        interval: float = 3,
+        expiry: float = 15,
+        lost: Callable[[], None] | None = None,
+    ) -> None:
         self.name = "epochs"
         self.interval = interval
         self._epochs = epochs
-        self._expiry_us = int(expiry * 1e6)
+        self._expiry = expiry
+        self._lost = lost
         self._marked = 0
 
     async def turn(self) -> WorkerState:
-        """One beat. Raises EpochLost when this process was declared dead: it must stop serving."""
-        await self._epochs.beat()
-        self._marked += len(await self._epochs.mark_expired(self._expiry_us))
+        """One beat. Raises EpochLost when this process was declared dead."""
+        try:
+            await self._epochs.beat()
+        except EpochLost:
+            lost, self._lost = self._lost, None
+            if lost is not None:
+                lost()
+            raise
+        self._marked += len(await self._epochs.mark_expired(self._expiry))
         return WorkerState.IDLE
 
     def report(self) -> WorkerReport:
@@ -275,3 +318,9 @@ class EpochKeeper:
 async def _in_state(reader: Reader, state: EpochState) -> list[int]:
     rows = await reader.scan(_STATES, prefix_end(_STATES), limit=_SCAN)
     return [read_u64(key, len(_STATES))[0] for key, value in rows if STATE_ROW.decode(value).state is state]
+
+
+async def _beats_of_the_living(reader: Reader) -> list[tuple[int, bytes | None]]:
+    living = await _in_state(reader, EpochState.LIVING)
+    beats = await reader.get_many([_BEATS + u64(epoch) for epoch in living])
+    return list(zip(living, beats, strict=True))

@@ -1,8 +1,11 @@
 """Leases: one holder at a time for a named job, with a fencing token that grows with every new holder.
 
-Rows: LEASE ‖ "t" ‖ name → token and holder, written on acquire and release; LEASE ‖ "x" ‖ name → expiry, written on
-renewal. They are apart so that work guarded by the token does not collide with renewals. The token of a name never
-goes back, so it also fences things outside the catalog.
+Rows: LEASE ‖ "t" ‖ name → token and holder, written on acquire and release; LEASE ‖ "x" ‖ name → expiry by its
+holder's wall clock, written on renewal. They are apart so that work guarded by the token does not collide with
+renewals. The token of a name never goes back, so it also fences things outside the catalog.
+
+Nobody's clock is compared with another's: who wants a lease waits until its rows have not changed for as long as the
+lease is held, by the waiting one's own monotonic clock. The expiry is there to differ from the one before.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ class LeaseRow(Record, tag=1, kw_only=True, frozen=True):
 
 
 LEASE_ROW: Final = Codec(LeaseRow)
+
+#: A lease's rows: who has it, and the expiry that was written last.
+_Seen = tuple[LeaseRow, bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,32 +73,54 @@ class Leases:
         self._clock = clock
         self._holder = holder
         self._lives = lives
+        self._observed: dict[bytes, tuple[_Seen, float]] = {}  # a lease that is another's, and since when it is so
 
     async def acquire(self, name: bytes, seconds: float) -> Lease | None:
-        """Take the lease for `seconds`; None while another holder lives whose time has not run out. Taking it again
-        gives a new token, which fences off the earlier one."""
-        now = self._clock.now_us()
+        """Take the lease for `seconds`; None while another holder lives that was not seen silent for so long. Taking it
+        again gives a new token, which fences off the earlier one."""
+
+        async def look(reader: Reader) -> tuple[_Seen, bool]:
+            row, expiry = await self.row(reader, name), await reader.get(_expiry_key(name))
+            free = row.holder in (b"", self._holder)
+            return (row, expiry), free or (self._lives is not None and not await self._lives(reader, row.holder))
+
+        seen, free = await self._catalog.read(look)
+        if not free and not self._is_silent(name, seen, seconds):
+            return None
 
         async def acquire(txn: Transaction) -> int | None:
             row = await self.row(txn, name)
-            expiry = int.from_bytes(await txn.get(_expiry_key(name)) or b"", "big")
-            taken = row.holder not in (b"", self._holder) and expiry > now
-            if taken and (self._lives is None or await self._lives(txn, row.holder)):
+            if row != seen[0] or (not free and await txn.get(_expiry_key(name)) != seen[1]):
                 return None
             txn.put(_row_key(name), LEASE_ROW.encode(LeaseRow(token=row.token + 1, holder=self._holder)))
-            txn.put(_expiry_key(name), u64(now + int(seconds * 1e6)))
+            txn.put(_expiry_key(name), self._expiry(seconds))
             return row.token + 1
 
         token = await self._catalog.transact(acquire)
-        return None if token is None else Lease(self, name, token)
+        if token is None:
+            return None
+        self._observed.pop(name, None)
+        return Lease(self, name, token)
+
+    def _is_silent(self, name: bytes, seen: _Seen, seconds: float) -> bool:
+        """Whether a lease was the same for so long, as far as this process saw."""
+        now = self._clock.monotonic()
+        former = self._observed.get(name)
+        if former is None or former[0] != seen:
+            self._observed[name] = (seen, now)
+            return False
+        return now - former[1] >= seconds
+
+    def _expiry(self, seconds: float) -> bytes:
+        return u64(self._clock.now_us() + int(seconds * 1e6))
 
     async def renew(self, lease: Lease, seconds: float) -> None:
         """See `Lease.renew`."""
-        expiry = self._clock.now_us() + int(seconds * 1e6)
+        expiry = self._expiry(seconds)
 
         async def renew(txn: Transaction) -> None:
             await lease.guard(txn)
-            txn.put(_expiry_key(lease.name), u64(expiry))
+            txn.put(_expiry_key(lease.name), expiry)
 
         await self._catalog.transact(renew)
 
@@ -108,14 +136,9 @@ class Leases:
         await self._catalog.transact(release)
 
     async def holder(self, name: bytes) -> bytes:
-        """Who holds the lease now; empty for nobody."""
-        now = self._clock.now_us()
-
-        async def holder(reader: Reader) -> bytes:
-            expiry = int.from_bytes(await reader.get(_expiry_key(name)) or b"", "big")
-            return (await self.row(reader, name)).holder if expiry > now else b""
-
-        return await self._catalog.read(holder)
+        """Who took the lease last and did not give it back; empty for nobody. Whether it still lives is another
+        question."""
+        return (await self._catalog.read(lambda reader: self.row(reader, name))).holder
 
     async def row(self, reader: Reader, name: bytes) -> LeaseRow:
         """The stored state of a lease."""

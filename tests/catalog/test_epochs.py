@@ -97,7 +97,7 @@ async def test_expiry_by_heartbeat(catalog: MemoryCatalog, clock: ManualClock) -
     beating = await Epochs.register(catalog, clock, alone=False)
     judge = await Epochs.register(catalog, clock, alone=False)
     keepers = [EpochKeeper(epochs, expiry=30) for epochs in (beating, judge)]
-    for _ in range(4):
+    for _ in range(5):
         clock.advance(10)
         for keeper in keepers:
             await keeper.turn()
@@ -106,6 +106,51 @@ async def test_expiry_by_heartbeat(catalog: MemoryCatalog, clock: ManualClock) -
     assert sum(keeper.report().counters["marked_dead"] for keeper in keepers) == 1
     with pytest.raises(EpochLost):
         await silent.beat()
+
+
+async def test_clocks_an_hour_apart_kill_nobody(catalog: MemoryCatalog) -> None:
+    """Of three that beat, one's wall clock is an hour ahead and one's an hour behind."""
+    clocks = [ManualClock(1_000_000 + off) for off in (0, 3600, -3600)]
+    all_epochs = [await Epochs.register(catalog, clock, alone=False) for clock in clocks]
+    keepers = [EpochKeeper(epochs, expiry=15) for epochs in all_epochs]
+    for _ in range(20):
+        for clock, keeper in zip(clocks, keepers, strict=True):
+            clock.advance(3)
+            await keeper.turn()
+    assert await all_epochs[0].live() == sorted(epochs.epoch for epochs in all_epochs)
+    for _ in range(7):
+        for clock, keeper in list(zip(clocks, keepers, strict=True))[1:]:
+            clock.advance(3)
+            await keeper.turn()
+    assert await all_epochs[1].dead() == [all_epochs[0].epoch], "and the silent one is found, whatever its clock"
+
+
+async def test_who_did_not_look_judges_nobody(catalog: MemoryCatalog, clock: ManualClock) -> None:
+    """After an outage for all, the first to come back does not take the others for dead."""
+    one = await Epochs.register(catalog, clock, alone=False)
+    judge = await Epochs.register(catalog, clock, alone=False)
+    keeper = EpochKeeper(judge, expiry=15)
+    await keeper.turn()
+    clock.advance(60)
+    await keeper.turn()
+    clock.advance(3)
+    await one.beat()
+    for _ in range(5):
+        await keeper.turn()
+        clock.advance(3)
+    assert await judge.dead() == []
+
+
+async def test_the_process_that_was_declared_dead_is_told_once(catalog: MemoryCatalog, clock: ManualClock) -> None:
+    epochs = await Epochs.register(catalog, clock, alone=False)
+    told: list[str] = []
+    keeper = EpochKeeper(epochs, lost=lambda: told.append("lost"))
+    await keeper.turn()
+    await epochs.mark_dead(epochs.epoch)
+    for _ in range(2):
+        with pytest.raises(EpochLost):
+            await keeper.turn()
+    assert told == ["lost"]
 
 
 async def test_beats_do_not_disturb_commits(catalog: MemoryCatalog, clock: ManualClock) -> None:

@@ -118,8 +118,10 @@ async def test_taken_over_when_the_holder_is_silent(processes: Processes) -> Non
     """Its epoch lives (something beats for it), but nothing prolongs the lease."""
     one, two = await processes.start(b"1"), await processes.start(b"2")
     await one.leased.turn()
+    await two.leased.turn()
     processes.clock.advance(SECONDS - 1)
     await two.leased.turn()
+    assert await processes.log() == b"1"
     processes.clock.advance(2)
     await two.leased.turn()
     assert await processes.log() == b"12"
@@ -128,10 +130,13 @@ async def test_taken_over_when_the_holder_is_silent(processes: Processes) -> Non
 async def test_taken_over_with_the_holders_epoch(processes: Processes) -> None:
     one, two = await processes.start(b"1"), await processes.start(b"2")
     await one.leased.turn()
-    processes.clock.advance(EXPIRY + 1)
-    assert await two.leased.turn() is WorkerState.IDLE, "nobody has declared it dead yet"
-    await two.epochs.beat()
-    assert await two.epochs.mark_expired(EXPIRY * 1_000_000) == [one.epochs.epoch]
+    await two.epochs.mark_expired(EXPIRY)
+    for _ in range(2):
+        assert await two.leased.turn() is WorkerState.IDLE, "nobody has declared it dead yet"
+        processes.clock.advance(EXPIRY / 2)
+        await two.epochs.beat()
+        marked = await two.epochs.mark_expired(EXPIRY)
+    assert marked == [one.epochs.epoch]
     await two.leased.turn()
     assert await processes.log() == b"12"
 
@@ -167,6 +172,7 @@ async def test_a_turn_that_was_paused_past_the_takeover_changes_nothing(processe
     one, two = await processes.start(b"1"), await processes.start(b"2")
 
     async def pause() -> None:
+        assert await two.leased.turn() is WorkerState.IDLE
         processes.clock.advance(SECONDS + 1)
         assert await two.leased.turn() is WorkerState.BUSY
 
@@ -181,12 +187,9 @@ async def test_a_turn_that_was_paused_past_the_takeover_changes_nothing(processe
 
 async def test_a_long_turn_is_prolonged_and_ends_when_the_lease_is_lost(processes: Processes) -> None:
     one, two = await processes.start(b"1"), await processes.start(b"2")
-    one.leased = LeasedWorker(
-        one.worker,
-        Leases(processes.catalog, processes.clock, holder=one.epochs.holder),
-        processes.clock,
-        seconds=0.1,
-    )
+    for process in (one, two):
+        leases = Leases(processes.catalog, processes.clock, holder=process.epochs.holder)
+        process.leased = LeasedWorker(process.worker, leases, processes.clock, seconds=0.1)
     ended: list[str] = []
 
     async def pause() -> None:
@@ -264,6 +267,7 @@ async def test_only_work_under_the_lease_is_fenced(processes: Processes) -> None
     leases = [Leases(processes.catalog, processes.clock, holder=process.epochs.holder) for process in (one, two)]
     lost = await leases[0].acquire(b"job", 1)
     assert lost is not None
+    assert await leases[1].acquire(b"job", 1) is None
     processes.clock.advance(2)
     assert await leases[1].acquire(b"job", 1) is not None
 

@@ -43,7 +43,9 @@ async def test_one_holder_until_it_expires(catalog: MemoryCatalog, clock: Manual
     await first.renew(10)
     clock.advance(8)
     assert await two.acquire(NAME, 10) is None
-    clock.advance(3)
+    clock.advance(9)
+    assert await two.acquire(NAME, 10) is None, "it was prolonged since it was first looked at"
+    clock.advance(1)
     second = await two.acquire(NAME, 10)
     assert second is not None
     assert second.token > first.token
@@ -84,6 +86,7 @@ async def test_a_takeover_between_guard_and_commit_is_noticed(catalog: MemoryCat
     one, two = Leases(catalog, clock, holder=b"one"), Leases(catalog, clock, holder=b"two")
     lease = await one.acquire(NAME, 10)
     assert lease is not None
+    assert await two.acquire(NAME, 10) is None
     clock.advance(11)
     runs = 0
 
