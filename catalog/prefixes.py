@@ -10,3 +10,4 @@ ENGINE = b"\x10"  # engine: everything of objects; engine/layout.py divides it f
 ACCOUNTS = b"\x20"  # accounts: users and access keys
 NETWORK = b"\x30"  # network: membership, placement, reputation
 GATEWAY = b"\x40"  # gateway/wiring: the deployment's own record
+MIGRATE = b"\x41"  # gateway/migrate: jobs that copy buckets in, and what is left of them

@@ -20,6 +20,7 @@ from engine.context import Context
 from engine.errors import InvalidPart, InvalidPartOrder, NoSuchBucket, NoSuchUpload, PartTooSmall
 from engine.layout import PART, UPLOAD, spread
 from engine.objects import Commit
+from engine.ports import Admission
 from engine.records import (
     PART_ROW,
     UPLOAD_ROW,
@@ -48,6 +49,7 @@ async def complete_upload(
     conclude: Conclude,
     condition: WriteCondition,
     minimum_part: int,
+    admit: Admission | None = None,
 ) -> ObjectInfo:
     token = upload_token(upload_id)
     fingerprint = _fingerprint(parts)
@@ -62,7 +64,18 @@ async def complete_upload(
         raise InvalidPartOrder("parts must be named in ascending order")
     content_key = await content_key_of(context, bucket, token, row)  # which leaves the bucket's keys in memory
     commit = _CompleteCommit(
-        context, bucket, key, token, row, parts, conclude, condition, max(minimum_part, 1), content_key, fingerprint
+        context,
+        bucket,
+        key,
+        token,
+        row,
+        parts,
+        conclude,
+        condition,
+        max(minimum_part, 1),
+        content_key,
+        fingerprint,
+        admit,
     )
     return await context.catalog.transact(commit)
 
@@ -83,9 +96,10 @@ class _CompleteCommit(Commit):
         minimum_part: int,
         content_key: bytes,
         fingerprint: bytes,
+        admit: Admission | None,
     ) -> None:
         blank = Version(b"", 0, 0, b"", row.attributes, {}, 0, len(parts), b"", spread(token), b"")
-        super().__init__(context, bucket, key, blank, condition)
+        super().__init__(context, bucket, key, blank, condition, admit=admit)
         self._token = token
         self._parts = parts
         self._conclude = conclude

@@ -13,6 +13,7 @@ from engine.context import Context
 from engine.errors import EngineError, NoSuchVersion
 from engine.layout import BUCKET
 from engine.objects import new_version
+from engine.ports import AbsenceObserver
 from engine.records import MARKER, NULL, HeadRow
 from engine.types import (
     Bucket,
@@ -59,6 +60,10 @@ async def _remove(
     version = await find(txn, place, head, version_id)
     judge_delete(condition, version)
     if version is None or head is None:
+        if not version_id:
+            for observer in context.observers:
+                if isinstance(observer, AbsenceObserver):
+                    await observer.absent(txn, bucket, key)
         return DeleteResult(version_id)
     info = describe(bucket, key, version, latest=version is head.current)
     await remove(txn, context.bodies, place, head, version, context.clock.now_us())

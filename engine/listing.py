@@ -160,6 +160,13 @@ async def list_objects(
     context: Context, bucket: Bucket, *, prefix: str, delimiter: str, after: str, limit: int
 ) -> Listing:
     base = LIST + bucket.id
+    return await list_rows(context, base, bucket, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
+
+
+async def list_rows(
+    context: Context, base: bytes, bucket: Bucket, *, prefix: str, delimiter: str, after: str, limit: int
+) -> Listing:
+    """A page of the listing rows `base ‖ key`."""
     raw_prefix, raw_delimiter = prefix.encode(), delimiter.encode()
     first = _first_key(raw_prefix, raw_delimiter, after.encode())
     if first is None or limit <= 0:

@@ -18,6 +18,7 @@ from engine.context import Context
 from engine.errors import IsDeleteMarker
 from engine.layout import BUCKET
 from engine.open import OpenObject
+from engine.ports import Admission
 from engine.records import MARKER, NULL, Version, pack_attributes, pack_checksum_type, pack_etag
 from engine.types import (
     Bucket,
@@ -75,6 +76,7 @@ class Commit:
         condition: WriteCondition,
         *,
         source: ObjectInfo | None = None,
+        admit: Admission | None = None,
     ) -> None:
         self._context = context
         self._bucket = bucket
@@ -83,6 +85,7 @@ class Commit:
         self._version = version
         self._condition = condition
         self._source = source
+        self._admit = admit
         self.version = version
 
     async def __call__(self, txn: Transaction) -> ObjectInfo:
@@ -96,9 +99,13 @@ class Commit:
             token=next_token(context.clock.now_us(), head),
             flags=self._version.flags | (0 if bucket.versioning is Versioning.ENABLED else NULL),
         )
+        info = describe(bucket, self._key, version, latest=True)
+        if self._admit is not None:
+            current = None if head is None else head.current
+            present = None if current is None else describe(bucket, self._key, current, latest=True)
+            await self._admit(txn, bucket, present, info)
         await self.attach(txn, version)
         replaced = await push(txn, context.bodies, place, head, version)
-        info = describe(bucket, self._key, version, latest=True)
         if context.observers:
             old = None if replaced is None else describe(bucket, self._key, replaced, latest=False)
             for observer in context.observers:
@@ -125,6 +132,7 @@ async def put_object(
     condition: WriteCondition,
     size_hint: int | None,
     copied_from: ObjectInfo | None = None,
+    admit: Admission | None = None,
 ) -> ObjectInfo:
     content_key = context.keyring.new_content_key()
     stored = await context.bodies.store(
@@ -138,7 +146,7 @@ async def put_object(
     try:
         wrapped = await context.buckets.wrap(bucket, stored.id, stored.length, content_key)
         version = new_version(bucket, attributes, stored.outcome, size=stored.length, wrapped=wrapped, body=stored.id)
-        commit = Commit(context, bucket, key, version, condition, source=copied_from)
+        commit = Commit(context, bucket, key, version, condition, source=copied_from, admit=admit)
     except BaseException:
         await context.bodies.discard([stored])
         raise
@@ -153,6 +161,20 @@ async def head_object(context: Context, bucket: Bucket, key: str, version_id: st
 
     version, latest = await context.catalog.read(look)
     return shown(bucket, key, version, latest=latest)
+
+
+async def latest_versions(context: Context, bucket: Bucket, keys: Sequence[str]) -> list[ObjectInfo | None]:
+    places = [KeyPlace(bucket.id, key.encode()).head for key in keys]
+
+    async def look(reader: Reader) -> list[bytes | None]:
+        return await reader.get_many(places)
+
+    found: list[ObjectInfo | None] = []
+    for key, raw in zip(keys, await context.catalog.read(look), strict=True):
+        head = decode_head(raw)
+        current = None if head is None else head.current
+        found.append(None if current is None else describe(bucket, key, current, latest=True))
+    return found
 
 
 async def open_object(context: Context, bucket: Bucket, key: str, version_id: str) -> OpenObject:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from backends.interface import Backend
 from catalog.interface import Transaction
@@ -86,3 +86,18 @@ class CommitObserver(Protocol):
     async def removed(self, txn: Transaction, bucket: Bucket, old: ObjectInfo) -> None:
         """A version was removed for good."""
         ...
+
+
+@runtime_checkable
+class AbsenceObserver(Protocol):
+    """A commit observer that also wants to know of deletes that found nothing."""
+
+    async def absent(self, txn: Transaction, bucket: Bucket, key: str) -> None:
+        """A delete without a version id named a key that has no version, in a bucket without versioning."""
+        ...
+
+
+#: Judges one write in its own transaction, before it takes effect: the bucket, the key's latest version now (a delete
+#: marker included, None for none) and the version to be. May write rows of its own room; raising refuses the write.
+#: Must await nothing but the transaction.
+Admission = Callable[[Transaction, Bucket, ObjectInfo | None, ObjectInfo], Awaitable[None]]

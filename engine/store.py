@@ -20,7 +20,7 @@ from engine.context import Context
 from engine.errors import EngineError
 from engine.keyring import Keyring
 from engine.open import OpenObject
-from engine.ports import CommitObserver
+from engine.ports import Admission, CommitObserver
 from engine.reclaim import Reclaimer
 from engine.types import (
     UNCONDITIONAL,
@@ -113,9 +113,10 @@ class ObjectStore:
         finish: Finish,
         condition: WriteCondition = UNCONDITIONAL,
         size_hint: int | None = None,
+        admit: Admission | None = None,
     ) -> ObjectInfo:
         """Store a new version. Raises PreconditionFailed("If-None-Match" | "If-Match"), NoSuchKey (If-Match on a
-        missing key or a delete marker), Unavailable, StorageFull, and whatever `source` or `finish` raises."""
+        missing key or a delete marker), Unavailable, StorageFull, and whatever `source`, `finish` or `admit` raises."""
         return await objects.put_object(
             self._context,
             bucket,
@@ -126,7 +127,12 @@ class ObjectStore:
             finish=finish,
             condition=condition,
             size_hint=size_hint,
+            admit=admit,
         )
+
+    async def latest_versions(self, bucket: Bucket, keys: Sequence[str]) -> list[ObjectInfo | None]:
+        """What each key is now, of one snapshot: its latest version, which may be a delete marker; None for none."""
+        return await objects.latest_versions(self._context, bucket, keys)
 
     async def head_object(self, bucket: Bucket, key: str, version_id: str = "") -> ObjectInfo:
         """Raises NoSuchKey, NoSuchVersion (also for an id of another form), IsDeleteMarker(info), where info.is_latest
@@ -207,6 +213,14 @@ class ObjectStore:
         """The latest versions that are no delete markers, by key."""
         return await listing.list_objects(
             self._context, bucket, prefix=prefix, delimiter=delimiter, after=after, limit=limit
+        )
+
+    async def list_rows(
+        self, base: bytes, bucket: Bucket, *, prefix: str = "", delimiter: str = "", after: str = "", limit: int = 1000
+    ) -> Listing:
+        """`list_objects` over the rows `base ‖ key` of another room, whose values are `records.ListRow`s."""
+        return await listing.list_rows(
+            self._context, base, bucket, prefix=prefix, delimiter=delimiter, after=after, limit=limit
         )
 
     async def list_versions(
@@ -312,11 +326,13 @@ class ObjectStore:
         conclude: Callable[[Sequence[Part]], Outcome],
         condition: WriteCondition = UNCONDITIONAL,
         minimum_part: int = MINIMUM_PART,
+        admit: Admission | None = None,
     ) -> ObjectInfo:
         """Make the object of the named parts. `conclude` computes ETag and checksums from the stored parts in order; it
-        may run again, and raising refuses the completion and leaves the upload as it was. An empty checksum set in a
-        CompletePart is not compared. Raises NoSuchUpload, InvalidPartOrder (also for no parts), InvalidPart(number),
-        PartTooSmall, and the conditions' errors. The same completion again within a day gives the same answer."""
+        may run again, and raising (as `admit` may) refuses the completion and leaves the upload as it was. An empty
+        checksum set in a CompletePart is not compared. Raises NoSuchUpload, InvalidPartOrder (also for no parts),
+        InvalidPart(number), PartTooSmall, and the conditions' errors. The same completion again within a day gives the
+        same answer."""
         return await complete.complete_upload(
             self._context,
             bucket,
@@ -326,6 +342,7 @@ class ObjectStore:
             conclude=conclude,
             condition=condition,
             minimum_part=minimum_part,
+            admit=admit,
         )
 
     async def abort_upload(self, bucket: Bucket, key: str, upload_id: str) -> None:
