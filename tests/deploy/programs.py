@@ -26,6 +26,8 @@ def library_path(environment: str) -> dict[str, str]:
     return {**os.environ, "LD_LIBRARY_PATH": ":".join(folders)} if folders else dict(os.environ)
 
 
-def run(*command: str, given: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a checker on `given` to its end; its code and what it said are the caller's to judge."""
-    return subprocess.run(command, input=given, capture_output=True, text=True, timeout=60)
+def run(*command: str, given: str = "", environment: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a checker, one that was unpacked into `.peers/<environment>` say, on `given` to its end; its code and what it
+    said are the caller's to judge."""
+    env = library_path(environment) if environment else None
+    return subprocess.run(command, input=given, capture_output=True, text=True, timeout=60, env=env)

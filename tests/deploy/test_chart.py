@@ -129,9 +129,8 @@ def test_a_pod_has_the_time_that_its_drain_takes(values: Path) -> None:
 def test_every_variable_is_a_setting_of_the_program(values: Path) -> None:
     (deployment,) = of_kind(rendered(values), "Deployment")
     variables = {
-        one["name"]: one.get("value", "from a secret")
+        one["name"]: one.get("value", "postgresql://host/from-a-secret")
         for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]
-        if one["name"] != "ATOLL_CATALOG_URL"
     }
     assert len(variables) >= 7
     layer: Layer = environment_layer(Settings, variables, PREFIX)
