@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
-from catalog.errors import CatalogClosed, CatalogError, Conflict
+from catalog.errors import CatalogClosed, CatalogError, CatalogUnavailable, Conflict
 from catalog.feed import TRIMMED_KEY, read_changes
-from catalog.interface import Change, Reader, Row, Transaction
+from catalog.interface import Change, Reader, Row, Transaction, View
 from catalog.keys import prefix_end, u64
 from catalog.limits import check_row
 from catalog.postgres_engine import statements
@@ -32,12 +33,15 @@ from catalog.postgres_engine.readers import scan_statement
 from catalog.postgres_engine.reading import Reading
 from catalog.postgres_engine.schema import prepare
 from catalog.postgres_engine.sequencer import Sequencer, SequencerCounters
+from catalog.postgres_engine.steady import steady_view
 from core.errors import StartRefused
 
 T = TypeVar("T")
 
 _ATTEMPTS: Final = 200
 _LANES: Final = 2
+#: How long the database may be out of reach before a health check says so.
+_TROUBLE_SECONDS: Final = 2.0
 _EXPORT_ROWS: Final = 1000
 _LOAD_ROWS: Final = 2000
 _REMEMBERED: Final = 2048
@@ -63,7 +67,9 @@ class PostgresCatalog:
         self._rows = Lanes(self._database.fetch, statements.GET, _LANES)
         self._reading = Reading(self._database, self._rows, connector.patience)
         self._identities = Identities()
-        self._sequencer = Sequencer(Database(connector, sequencing, patience=patience), self._identities, 0)
+        self._sequencer = Sequencer(
+            Database(connector, sequencing, patience=min(patience, _TROUBLE_SECONDS)), self._identities, 0
+        )
         self._committer = Committer(
             Database(connector, committing, patience=patience), self._database, self._identities, self._announce
         )
@@ -136,6 +142,11 @@ class PostgresCatalog:
         return self._sequencer.counters
 
     @property
+    def trouble(self) -> str:
+        """Why nothing can be served now, for a health check; "" while the database answers."""
+        return "" if self._sequencer.error is None else str(self._sequencer.error)
+
+    @property
     def connections(self) -> tuple[int, int]:
         """Connections open, and in use."""
         return sum(pool.count for pool in self._pools), sum(pool.busy for pool in self._pools)
@@ -145,6 +156,13 @@ class PostgresCatalog:
         and when the connection was lost. Raises CatalogUnavailable."""
         await self._ready()
         return await self._reading.read(function, long=long)
+
+    @asynccontextmanager
+    async def view(self) -> AsyncIterator[View]:
+        """See `catalog.interface.Catalog.view`. Raises CatalogUnavailable."""
+        await self._ready()
+        async with steady_view(self._connector) as view:
+            yield view
 
     # --- transactions ---
 
@@ -245,12 +263,23 @@ class PostgresCatalog:
     async def sequence(self) -> int:
         """See `catalog.interface.Catalog.sequence`: all that anybody has committed by now has a number up to this."""
         await self._ready()
-        return await self._sequencer.look()
+        return await self._look()
 
     async def changes(self, after: int, *, limit: int = 1000) -> list[Change]:
         if self._sequencer.dirty:
-            await self._sequencer.look()
+            await self._look()
         return await self.read(lambda reader: read_changes(reader, after, limit))
+
+    async def _look(self) -> int:
+        """Number what is committed; goes on trying as long as callers wait for the database."""
+        backoff = self._database.backoff()
+        while True:
+            try:
+                return await self._sequencer.look()
+            except CatalogUnavailable:
+                if backoff.over:
+                    raise
+            await backoff.pause()
 
     async def wait_changes(self, after: int) -> int:
         while self._sequencer.number <= after:

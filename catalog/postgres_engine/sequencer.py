@@ -72,7 +72,8 @@ class Sequencer:
         self._looked = SequenceWaiters()
         self._wake = asyncio.Event()
         self._closed = False
-        self._error: CatalogError | None = None  # of the last look
+        #: Of the last look; None while the database answers.
+        self.error: CatalogError | None = None
         self._last_whole = self._last_forget = float("-inf")
         self._random = random.Random()  # noqa: S311
         self._task = asyncio.create_task(self._work(), name="catalog sequence")
@@ -96,8 +97,8 @@ class Sequencer:
             if self._closed:
                 raise CatalogClosed("the catalog is closed")
             await self._looked.wait()
-            if self._error is not None and self._done >= mine:
-                raise self._error
+            if self.error is not None and self._done >= mine:
+                raise self.error
         return self.number
 
     def hear(self, number: int) -> None:
@@ -130,11 +131,11 @@ class Sequencer:
                 if loop.time() - self._last_forget > _FORGET_SECONDS:
                     self._last_forget = loop.time()
                     await self._forget()
-                self._error = None
+                self.error = None
             except CatalogError as error:
-                if self._error is None:
+                if self.error is None:
                     log.warning("commits are not numbered: %s", error)
-                self._error = error
+                self.error = error
                 self._interval = _LONGEST
             self._done = wanted
             self._looked.wake()

@@ -59,6 +59,9 @@ OUTCOME: Final = """
 SELECT void FROM atoll_outbox WHERE id = $1 UNION ALL SELECT void FROM atoll_numbered WHERE id = $1
 """
 
+#: The keys of commits that have no number yet.
+UNNUMBERED: Final = "SELECT keys FROM atoll_outbox WHERE NOT void"
+
 _NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 #: The newest number, the database's clock, and the commits in the ranges $1 ≤ id < $2 that have no number yet, up to $3

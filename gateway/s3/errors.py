@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from catalog.errors import CatalogFull
+from catalog.errors import CatalogFull, CatalogUnavailable
 from core.errors import AtollError
 from engine import errors as engine_errors
 
@@ -220,6 +220,7 @@ _ENGINE: dict[type[AtollError], Callable[[AtollError], S3Error]] = {
     engine_errors.Unavailable: _unavailable,
     engine_errors.StorageFull: _storage_full,
     CatalogFull: _storage_full,
+    CatalogUnavailable: _plain("ServiceUnavailable"),
 }
 
 

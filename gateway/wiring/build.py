@@ -22,11 +22,14 @@ from backends.errors import BackendError
 from catalog.epochs import EpochKeeper, Epochs
 from catalog.feed import FeedTrimmer
 from catalog.fencing import FencedCatalog
+from catalog.interface import Catalog
 from catalog.leased_worker import LeasedWorker
 from catalog.leases import Leases
 from catalog.lmdb_engine.catalog import LmdbCatalog
 from catalog.lmdb_engine.folder import holds_catalog
 from catalog.lmdb_engine.repack import Repacker
+from catalog.postgres_engine.address import redacted
+from catalog.postgres_engine.catalog import PostgresCatalog
 from core.access import PrincipalKind
 from core.clock import SystemClock
 from core.errors import ConfigError, StartRefused
@@ -66,7 +69,7 @@ class Gateway:
     """Everything of one process. `start` once, then `close` once, also after a `start` that failed."""
 
     deployment: Deployment
-    catalog: LmdbCatalog
+    catalog: Catalog
     placer: LocalPlacer
     bodies: BodyStore
     store: ObjectStore
@@ -130,9 +133,10 @@ class Gateway:
         own: list[Worker] = [
             HealthWorker(self.bodies, self.placer, self.clock),
             EpochKeeper(epochs),
-            Repacker(self.catalog),
             self.tally,
         ]
+        if isinstance(self.catalog, LmdbCatalog):
+            own.append(Repacker(self.catalog))
         self.runner = WorkerRunner([*own, *shared], self._server.load)
         on_close(self.runner.close)
         self.runner.start()
@@ -178,7 +182,10 @@ class Gateway:
             found.append(f"down: {', '.join(down)}")
         return found
 
-    async def _open_catalog(self, may_create: bool) -> LmdbCatalog:
+    async def _open_catalog(self, may_create: bool) -> Catalog:
+        if url := self.settings.catalog.url.reveal():
+            log.info("opening the catalog", extra={"fields": {"catalog": redacted(url)}})
+            return await PostgresCatalog.open(url, may_create=may_create, connections=self.settings.catalog.connections)
         folder, nodes = self.settings.data / "catalog", self.settings.data / "nodes"
         if not holds_catalog(folder):
             if not may_create:
@@ -270,4 +277,6 @@ class Gateway:
         return [LeasedWorker(worker, leases, self.clock) for worker in workers]
 
     def _not_ready(self) -> str:
+        if not self._why_not_ready and isinstance(self.catalog, PostgresCatalog):
+            return self.catalog.trouble
         return self._why_not_ready

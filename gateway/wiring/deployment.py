@@ -6,6 +6,7 @@ The row travels with a backup of the catalog, so a restored catalog knows its no
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,10 +23,12 @@ from core.errors import StartRefused
 from core.ids import new_id
 from engine.keyring import Keyring, LocalKeyWrapper, WrongRootKey
 from gateway.wiring.root_key import RootKeyFile, default_path
+from gateway.wiring.secret_files import write_secret
 
 NODES = 6
 _KEY = GATEWAY + b"deployment"
 _SECRET_LENGTH = 32
+_NOTE = "deployment"  # a file in the data folder of a gateway whose catalog is elsewhere
 
 
 class DeploymentRow(Record, tag=1, kw_only=True, frozen=True):
@@ -102,10 +105,15 @@ async def open_deployment(
         )
         first = DEPLOYMENT.encode(row)
 
-        async def begin(txn: Transaction) -> None:
-            txn.put(_KEY, first)
+        async def begin(txn: Transaction) -> bytes:
+            present = await txn.get(_KEY)  # another gateway's, that began it at the same time
+            if present is None:
+                txn.put(_KEY, first)
+            return present or first
 
-        await catalog.transact(begin)
+        row = DEPLOYMENT.decode(await catalog.transact(begin))
+    if not catalog.exclusive:
+        await asyncio.to_thread(_bind, data, row.id)
     key_file = RootKeyFile(root_key_file or default_path(row.id))
     wrapper = key_file.read() if row.secret else key_file.make()
     keyring = await _open_keyring(catalog, key_file, wrapper)
@@ -113,6 +121,17 @@ async def open_deployment(
         row = await _make_secret(catalog, keyring, row)
     secret = await keyring.unwrap_content_key(row.id, row.id, 0, row.secret)
     return Deployment(row, keyring, key_file, LocalKeyWrapper(secret))
+
+
+def _bind(data: Path, deployment: bytes) -> None:
+    """Note in the data folder which deployment it is of, or refuse a catalog of another one."""
+    path, own = data / _NOTE, deployment.hex()
+    with contextlib.suppress(FileExistsError):
+        write_secret(path, own.encode() + b"\n")
+    if (noted := path.read_text().strip()) != own:
+        raise StartRefused(
+            f"the catalog is of deployment {own}, but {data} belongs to {noted}: one of the two settings is wrong"
+        )
 
 
 async def _open_keyring(catalog: Catalog, key_file: RootKeyFile, wrapper: LocalKeyWrapper) -> Keyring:

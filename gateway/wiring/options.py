@@ -23,9 +23,22 @@ def settings_options(function: F) -> F:
     )(function)
 
 
-def settings_of(config: Path | None, **flags: Any) -> Settings:
+def catalog_option(function: F) -> F:
+    """`--catalog`."""
+    return click.option(
+        "--catalog",
+        metavar="URL",
+        help="Database of the catalog, postgresql://…; better not here when it holds a password. "
+        "[ATOLL_CATALOG, default: in the data folder]",
+    )(function)
+
+
+def settings_of(config: Path | None, *, catalog: str | None = None, **flags: Any) -> Settings:
     """Settings with the flags that were given. Raises ConfigError."""
-    return load_settings(os.environ, config=config, flags={k: v for k, v in flags.items() if v is not None})
+    given = {name: value for name, value in flags.items() if value is not None}
+    if catalog is not None:
+        given["catalog"] = {"url": catalog}
+    return load_settings(os.environ, config=config, flags=given)
 
 
 def admin_client(config: Path | None, data: str | None) -> AdminClient:

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from catalog.postgres_engine.address import is_address
 from core import crashpoints
 from core.config import Layer, Secret, Size, environment_layer, file_layer, load
 from gateway.server_settings import HttpSettings, LimitSettings, TlsSettings
 
 PREFIX = "ATOLL_"
 CONFIG_VARIABLE = "ATOLL_CONFIG"
-_NOT_SETTINGS = (CONFIG_VARIABLE, crashpoints.VARIABLE)
+CATALOG_VARIABLE = "ATOLL_CATALOG"  # a short name of catalog.url
+_NOT_SETTINGS = (CONFIG_VARIABLE, CATALOG_VARIABLE, crashpoints.VARIABLE)
 DEFAULT_FILE = Path("atoll.toml")
 
 
@@ -27,6 +29,21 @@ class UserSettings:
     secret_access_key: Secret
     id: str = ""
     email: str = ""
+
+
+@dataclass(frozen=True)
+class CatalogSettings:
+    """Where the catalog is. `url`: a database that gateways share (postgresql://…; it may hold a password); empty: in
+    the data folder. `connections`: the most that this gateway holds to the database."""
+
+    url: Secret = field(default_factory=lambda: Secret(""))
+    connections: int = 16
+
+    def __post_init__(self) -> None:
+        if self.url and not is_address(self.url.reveal()):
+            raise ValueError("catalog.url must begin with postgresql://")
+        if self.connections < 4:
+            raise ValueError("catalog.connections must be at least 4")
 
 
 @dataclass(frozen=True)
@@ -51,6 +68,7 @@ class Settings:
     region: str = "us-east-1"
     domains: tuple[str, ...] = ("localhost",)
     root_key_file: Path | None = None
+    catalog: CatalogSettings = field(default_factory=CatalogSettings)
     free_space_floor: Size = 1 << 30
     trusted_proxies: tuple[str, ...] = ()
     tls: TlsSettings = field(default_factory=TlsSettings)
@@ -93,5 +111,7 @@ def load_settings(
     if config is not None:
         layers.append(file_layer(config))
     layers.append(environment_layer(Settings, environ, PREFIX, ignore=_NOT_SETTINGS))
+    if CATALOG_VARIABLE in environ:
+        layers.append(Layer("environment", {"catalog": {"url": environ[CATALOG_VARIABLE]}}))
     layers.append(Layer("flags", flags or {}))
     return load(Settings, layers)

@@ -64,7 +64,8 @@ class PostgresServer:
         self._settings = {**_SETTINGS, **({} if durable else _FAST), **(settings or {})}
         self._folder = Path(tempfile.mkdtemp(prefix="atoll-postgres-"))
         self._process: subprocess.Popen[bytes] | None = None
-        self._databases = 0
+        #: Databases made so far.
+        self.databases = 0
         # PostgreSQL itself refuses only root; anybody else runs it as they are.
         self._account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         try:
@@ -115,8 +116,8 @@ class PostgresServer:
 
     async def new_database(self) -> str:
         """A fresh, empty database; its name."""
-        self._databases += 1
-        name = f"t{self._databases}"
+        self.databases += 1
+        name = f"t{self.databases}"
         await self.execute("postgres", f"CREATE DATABASE {name}")
         return name
 

@@ -48,7 +48,10 @@ def restore_command(config: Path | None, data: str | None, source: Path, verify_
         summary = asyncio.run(verify_backup(source))
         click.echo(f"good: {summary.rows} rows at sequence {summary.sequence}")
         return
-    folder = settings_of(config, data=data).data
+    settings = settings_of(config, data=data)
+    if settings.catalog.url:
+        raise StartRefused("the settings name a database as the catalog; this command restores into a data folder only")
+    folder = settings.data
     if not folder.exists():
         asyncio.run(verify_backup(source))  # else a file that is no backup would leave an empty data folder behind
     create_private_folder(folder)
