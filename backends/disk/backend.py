@@ -143,7 +143,8 @@ class DiskBackend:
         return locator
 
     def put_whole(self, name: str, buffers: Sequence[Buffer], digest: bytes) -> asyncio.Future[bytes] | None:
-        """See `WholePieces.put_whole`. Pieces of one turn for folders that share a pool go to disk together."""
+        """See `WholePieces.put_whole`. Pieces of one turn for folders of one device that share a pool go to disk
+        together."""
         place, pool = self._place, self._given_pool or self._own_pool
         if place is None or pool is None or self._gate.failure or name in self._undoing or not NAME.fullmatch(name):
             return None
@@ -178,7 +179,7 @@ class DiskBackend:
 
         piece = WholePiece(incoming, buffers, started, ended)
         future.add_done_callback(cancelled)
-        Together.of(pool).add(pool, piece)
+        Together.of(pool, place.device).add(pool, piece)
         return future
 
     async def get(self, locator: bytes, offset: int, length: int) -> Buffer:

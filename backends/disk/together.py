@@ -44,17 +44,21 @@ class WholePiece:
 
 
 class Together:
-    """Gathers the pieces of one turn of the event loop for the folders that share a thread pool."""
+    """Gathers the pieces of one turn of the event loop for the folders of one device that share a thread pool. Those of
+    another device go by themselves: it may be slow, or hang."""
 
     def __init__(self) -> None:
         self._gathered: list[WholePiece] = []
 
     @classmethod
-    def of(cls, pool: Executor) -> Together:
-        """The one of this pool."""
-        found = _BY_POOL.get(pool)
+    def of(cls, pool: Executor, device: str) -> Together:
+        """The one of this pool and device."""
+        devices = _BY_POOL.get(pool)
+        if devices is None:
+            devices = _BY_POOL[pool] = {}
+        found = devices.get(device)
         if found is None:
-            found = _BY_POOL[pool] = cls()
+            found = devices[device] = cls()
         return found
 
     def add(self, pool: Executor, piece: WholePiece) -> None:
@@ -85,7 +89,7 @@ class Together:
         job.add_done_callback(tell)
 
 
-_BY_POOL: WeakKeyDictionary[Executor, Together] = WeakKeyDictionary()
+_BY_POOL: WeakKeyDictionary[Executor, dict[str, Together]] = WeakKeyDictionary()
 
 
 def _tell(pieces: Sequence[WholePiece], job: Future[None]) -> None:

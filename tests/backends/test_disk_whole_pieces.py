@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import subprocess
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,37 @@ async def test_pieces_of_one_turn_go_in_one_job(disks: Disks) -> None:
     for node, locator in zip(disks.nodes, locators, strict=True):
         assert bytes(await node.get(locator, 0, 100)) == b"a whole piece"
     assert disks.files() == [f"{number}/pieces/{name[17:19]}/{name}" for number in range(6)]
+
+
+@pytest.fixture
+def other_device(tmp_path: Path) -> Iterator[int]:
+    """The folder of the third node is a file system of its own, with this device number."""
+    folder = tmp_path / "2"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], check=True)
+    yield folder.stat().st_dev
+    subprocess.run(["umount", "--lazy", folder], check=False)
+
+
+async def test_a_device_that_hangs_holds_up_no_other(
+    other_device: int, disks: Disks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+
+    def hanging(descriptors: Sequence[int], *, data_only: bool) -> list[OSError | None]:
+        if other_device in [os.fstat(descriptor).st_dev for descriptor in descriptors]:
+            go.wait(20)
+        return syncs.sync_all(descriptors, data_only=data_only)
+
+    monkeypatch.setattr(together, "sync_all", hanging)
+    puts = disks.put(new_piece_name(1))
+    try:
+        async with asyncio.timeout(15):
+            await asyncio.gather(*puts[:2], *puts[3:])
+        assert not puts[2].done()
+    finally:
+        go.set()
+    await puts[2]
 
 
 async def test_several_pieces_for_one_node_go_together(disks: Disks) -> None:
