@@ -35,14 +35,17 @@ class _Context:
         self._handle = ctypes.c_ulong(0)
         numbers = _CALLS or (-1, -1, -1, -1)  # no call has this one: it fails
         setup, self._destroy, self._submit, self._get_events = map(ctypes.c_long, numbers)
-        self.usable = self._syscall(setup, ctypes.c_long(_DEPTH), ctypes.byref(self._handle)) == 0
+        self.usable = self._made = self._syscall(setup, ctypes.c_long(_DEPTH), ctypes.byref(self._handle)) == 0
 
     def __del__(self) -> None:
-        if self.usable:
+        if self._made:
             self._syscall(self._destroy, self._handle)
 
     def run(self, descriptors: Sequence[int], operation: int) -> dict[int, int]:
-        """Sync up to `_DEPTH` descriptors; returns 0 or the errno of those that the kernel took, by position."""
+        """Sync up to `_DEPTH` descriptors; returns 0 or the errno of those that the kernel took, by position.
+
+        Raises OSError when the outcome can't be told; then it is usable no more.
+        """
         count = len(descriptors)
         requests = ctypes.create_string_buffer(
             b"".join([_REQUEST.pack(n, 0, 0, operation, 0, fd) for n, fd in enumerate(descriptors)])
@@ -56,6 +59,7 @@ class _Context:
             due = ctypes.c_long(taken - len(results))
             got = self._syscall(self._get_events, self._handle, due, due, events, None)
             if got < 0 and ctypes.get_errno() != errno.EINTR:
+                self.usable = False  # what is still to come would be taken for the outcome of others
                 raise OSError(ctypes.get_errno(), "the outcome of an fsync can't be told")
             for position, _, result, _ in _EVENT.iter_unpack(events.raw[: max(0, got) * _EVENT.size]):
                 results[position] = -result

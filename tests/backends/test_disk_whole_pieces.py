@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import os
 import subprocess
@@ -278,6 +279,18 @@ def test_each_descriptor_has_its_own_error(tmp_path: Path, monkeypatch: pytest.M
         for descriptor in {*descriptors, *pipe} - {1_000_000}:
             os.close(descriptor)
     assert (syncs._contexts.context is not None and syncs._contexts.context.usable) is kernel
+
+
+def test_an_outcome_that_cannot_be_told_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(syncs, "_contexts", syncs._Contexts())
+    syncs._contexts.context = syncs._Context()
+    assert syncs._contexts.context.usable
+    syncs._contexts.context._get_events = ctypes.c_long(-1)  # no such call
+    folders = [os.open(tmp_path, os.O_RDONLY), os.open(tmp_path, os.O_RDONLY)]
+    assert all(isinstance(error, OSError) for error in syncs.sync_all(folders, data_only=False))
+    assert syncs.sync_all(folders, data_only=False) == [None, None]  # another way
+    for folder in folders:
+        os.close(folder)
 
 
 async def test_temporary_files_move_on_to_fresh_folders(disks: Disks, monkeypatch: pytest.MonkeyPatch) -> None:
