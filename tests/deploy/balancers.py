@@ -76,6 +76,20 @@ class Balancer:
             self._process.wait(10)
             self._process = None
 
+    def connections_to_gateways(self) -> int:
+        """Those that are open now, of this process."""
+        assert self._process is not None
+        ours = set()
+        for one in Path(f"/proc/{self._process.pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                ours.add(str(one.readlink()))
+        found = 0
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            fields = line.split()
+            port, state, inode = int(fields[2].partition(":")[2], 16), fields[3], fields[9]
+            found += port in self.gateways and state == "01" and f"socket:[{inode}]" in ours
+        return found
+
     def temporary_bytes(self) -> int:
         """What the balancer has laid down on disk."""
         return sum(one.stat().st_size for one in self.folder.rglob("*") if one.is_file() and one != self.log)

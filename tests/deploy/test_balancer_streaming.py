@@ -96,3 +96,11 @@ def test_one_client_connection_carries_many_requests(balancer: Balancer, bucket:
             connection.sendall(wire.head("PUT", f"/{bucket}/many/{number}", None, late) + b"abc")
             heard = hear(connection)
             assert (heard.status, heard.closed) == (200, False)
+
+
+def test_connections_to_the_gateways_outlive_their_clients(balancer: Balancer, bucket: str) -> None:
+    wire = Wire(balancer.http)
+    for number in range(4):
+        heard = wire.say(wire.head("GET", f"/{bucket}/none/{number}", None, [("Connection", "close")]))
+        assert heard.status == 404
+    assert 1 <= balancer.connections_to_gateways() <= 8
