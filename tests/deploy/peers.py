@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -120,9 +121,10 @@ def schemas(go: str) -> None:
     home = run(go, "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module, cwd=HERE / "go" / "kubeconform").strip()
     definitions = json.loads((Path(home) / path).read_bytes())["definitions"]
     closed = {name: strict(schema) for name, schema in definitions.items()}
+    needs = {name: re.findall(r'"#/definitions/([^"]+)"', json.dumps(schema)) for name, schema in definitions.items()}
     for name, schema in definitions.items():
         for kind in schema.get("x-kubernetes-group-version-kind", ()):
-            used = {one: closed[one] for one in reachable(name, definitions)}
+            used = {one: closed[one] for one in reachable(name, needs)}
             write(folder, kind["group"], kind["version"], kind["kind"], {**closed[name], "definitions": used})
     generated = folder / "generated"
     run(
@@ -147,15 +149,15 @@ def write(folder: Path, group: str, version: str, kind: str, schema: dict[str, A
     (folder / ("-".join(part for part in parts if part) + ".json")).write_text(json.dumps(schema))
 
 
-def reachable(name: str, definitions: dict[str, Any]) -> set[str]:
-    """Names of all definitions that `name` needs."""
+def reachable(name: str, needs: dict[str, list[str]]) -> set[str]:
+    """`name` and all that it needs, directly or not."""
     found: set[str] = set()
     left = [name]
     while left:
         current = left.pop()
         if current not in found:
             found.add(current)
-            left += [one for one in definitions if f'"#/definitions/{one}"' in json.dumps(definitions[current])]
+            left += needs[current]
     return found
 
 
