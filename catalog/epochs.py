@@ -15,18 +15,21 @@ commit s has been passed by a process when its horizon is ≥ s: no read of it i
 from __future__ import annotations
 
 import enum
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Final
 
-from catalog.errors import EpochLost
+from catalog.errors import CatalogUnavailable, EpochLost
 from catalog.interface import Catalog, Reader, Transaction
 from catalog.keys import prefix_end, read_u64, u64
 from catalog.prefixes import EPOCH
 from catalog.records import Codec, Record
 from core.clock import Clock
 from core.workers import WorkerReport, WorkerState
+
+log = logging.getLogger("atoll.catalog")
 
 _LAST: Final = EPOCH + b"n"
 _STATES: Final = EPOCH + b"s"
@@ -300,15 +303,18 @@ class EpochKeeper:
         self._marked = 0
 
     async def turn(self) -> WorkerState:
-        """One beat. Raises EpochLost when this process was declared dead."""
+        """One beat, and a look at the others. Raises EpochLost when this process was declared dead. A catalog out of
+        reach is no failure, after which beats would come more seldom: the others don't wait."""
         try:
             await self._epochs.beat()
+            self._marked += len(await self._epochs.mark_expired(self._expiry))
         except EpochLost:
             lost, self._lost = self._lost, None
             if lost is not None:
                 lost()
             raise
-        self._marked += len(await self._epochs.mark_expired(self._expiry))
+        except CatalogUnavailable as error:
+            log.warning("no heartbeat: %s", error)
         return WorkerState.IDLE
 
     def report(self) -> WorkerReport:

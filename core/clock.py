@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -23,6 +24,16 @@ class SystemClock:
 
     def now_us(self) -> int:
         return time.time_ns() // 1000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class SharedClock:
+    """Somebody else's wall clock, which several machines go by, beside the machine's own monotonic one."""
+
+    def __init__(self, now_us: Callable[[], int]) -> None:
+        self.now_us = now_us
 
     def monotonic(self) -> float:
         return time.monotonic()

@@ -36,11 +36,12 @@ class _State:
     checked: float = 0.0  # monotonic
     doubtful: bool = False  # something odd was answered: look at the node soon
     last_error: str = ""
+    leaving: bool = False  # gets no new pieces
     load: int = field(default=0)  # pieces given lately, to spread equals
 
 
 class LocalPlacer:
-    """A `Placer` over nodes that are configured, not discovered.
+    """A `Placer` over nodes that are configured, not discovered; they may come and go while it works.
 
     Spreads the pieces of a segment over domains first, then prefers nodes with the most free space. A node goes down
     at a permanent error, or at `PATIENCE` passing ones in a row, and comes up when its backend opens again
@@ -75,6 +76,24 @@ class LocalPlacer:
         state = self._states.get(node_id)
         return state.free or 0 if state else 0
 
+    def add(self, node: Node) -> None:
+        """A node more, or another way to one that is known. It counts as up until a call or a probe tells otherwise."""
+        former = self._states.get(node.id)
+        self._states[node.id] = _State(node, leaving=former is not None and former.leaving)
+
+    def remove(self, node_id: bytes) -> None:
+        """Forget a node; what pieces it holds can't be read any more."""
+        self._states.pop(node_id, None)
+
+    def leaving(self, node_id: bytes) -> bool:
+        """Whether a node gets no new pieces because it is to go."""
+        state = self._states.get(node_id)
+        return state is not None and state.leaving
+
+    def set_leaving(self, node_id: bytes, leaving: bool) -> None:
+        """Give a node no new pieces from now on, or give it some again."""
+        self._states[node_id].leaving = leaving
+
     def set_up(self, node_id: bytes, up: bool) -> None:
         """Take a node out of service, or back."""
         state = self._states[node_id]
@@ -85,7 +104,7 @@ class LocalPlacer:
     def choose(self, count: int, *, size: int, exclude: Sequence[bytes] = ()) -> list[Node]:
         by_domain: dict[str, list[_State]] = defaultdict(list)
         for state in self._states.values():
-            if state.up and state.node.id not in exclude and self._has_room(state, size):
+            if state.up and not state.leaving and state.node.id not in exclude and self._has_room(state, size):
                 by_domain[state.node.domain].append(state)
         self._turn += 1
         for states in by_domain.values():
@@ -101,7 +120,7 @@ class LocalPlacer:
         for state in chosen:
             state.load += 1
         if self._turn % 1024 == 0:
-            least = min(state.load for state in self._states.values())
+            least = min((state.load for state in self._states.values()), default=0)
             for state in self._states.values():
                 state.load -= least
         return [state.node for state in chosen]

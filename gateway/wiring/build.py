@@ -6,19 +6,16 @@ import contextlib
 import hashlib
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
 from accounts.authorizer import CannedAuthorizer
 from accounts.directory import Directory
 from accounts.errors import AccountError
 from accounts.types import AccessKey, User
 from accounts.users import UserStore
-from backends.decorators import MeterBackend
-from backends.disk import DiskBackend, NodeMarker
-from backends.errors import BackendError
 from catalog.epochs import EpochKeeper, Epochs
 from catalog.feed import FeedTrimmer
 from catalog.fencing import FencedCatalog
@@ -31,7 +28,7 @@ from catalog.lmdb_engine.repack import Repacker
 from catalog.postgres_engine.address import redacted
 from catalog.postgres_engine.catalog import PostgresCatalog
 from core.access import PrincipalKind
-from core.clock import SystemClock
+from core.clock import Clock, SharedClock, SystemClock
 from core.errors import ConfigError, StartRefused
 from core.http.limits import KeyLimiter
 from core.http.proxies import TrustedProxies
@@ -42,7 +39,6 @@ from engine.bodies.store import BodyStore
 from engine.collection import CollectionWorker
 from engine.compaction import CompactionWorker
 from engine.placement import LocalPlacer
-from engine.ports import Node
 from engine.repair import RecodeWorker, RepairWorker
 from engine.store import ObjectStore
 from engine.suspicion import HealthWorker
@@ -54,14 +50,14 @@ from gateway.s3.edge import S3Edge
 from gateway.s3.handlers import register
 from gateway.server import Server
 from gateway.wiring.credentials import RootCredentials, root_credentials
-from gateway.wiring.deployment import Deployment, make_nodes, open_deployment
+from gateway.wiring.deployment import NODES, Deployment, open_deployment
 from gateway.wiring.metrics_sources import add_sources
+from gateway.wiring.nodes import NodeFollower, Nodes
 from gateway.wiring.operations import GatewayOperations
 from gateway.wiring.settings import Settings
 
 log = logging.getLogger("atoll.gateway")
 
-_OPEN_FILES = 1024  # descriptors kept for reads, each node: small packs are many until they are compacted
 _DISK_THREADS = 12  # two pieces of each embedded node at once
 
 
@@ -70,6 +66,7 @@ class Gateway:
 
     deployment: Deployment
     catalog: Catalog
+    nodes: Nodes
     placer: LocalPlacer
     bodies: BodyStore
     store: ObjectStore
@@ -78,15 +75,15 @@ class Gateway:
     tally: TallyWorker
     credentials: RootCredentials
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, on_lost: Callable[[], None] | None = None) -> None:
+        """`on_lost` is told when other gateways declared this one dead: it has to be closed, and may begin anew."""
         self.settings = settings
-        self.clock = SystemClock()
+        self._on_lost = on_lost
+        self.clock: Clock = SystemClock()
         self.metrics = Metrics()
         self.endpoint = ""
         self.version = version("atoll")
         self.started = time.monotonic()
-        self.meters: dict[str, MeterBackend] = {}
-        self.folders: dict[bytes, Path] = {}
         self._server: Server | None = None
         self._closing = contextlib.AsyncExitStack()
         self._why_not_ready = "starting"
@@ -97,15 +94,19 @@ class Gateway:
         on_close = self._closing.push_async_callback
         self.catalog = await self._open_catalog(may_create)
         on_close(self.catalog.close)
+        if isinstance(self.catalog, PostgresCatalog):
+            self.clock = SharedClock(self.catalog.now_us)  # else gateways would give each other's times
         self.deployment = await open_deployment(
             self.catalog,
             data=settings.data,
             root_key_file=settings.root_key_file,
             now_us=self.clock.now_us(),
             may_create=may_create,
+            nodes=len(settings.nodes) or NODES,
         )
-        self.credentials = root_credentials(settings, self.clock.now_us())
-        self.placer = await self._open_nodes()
+        self.credentials = await root_credentials(settings, self.catalog, self.deployment.secret, self.clock.now_us())
+        self.nodes = await self._open_nodes()
+        self.placer = self.nodes.placer
         epochs = await Epochs.register(self.catalog, self.clock)
         on_close(epochs.close)
         fenced = FencedCatalog(self.catalog)  # what background work under a lease reaches the catalog through
@@ -132,9 +133,11 @@ class Gateway:
             on_close(worker.release)
         own: list[Worker] = [
             HealthWorker(self.bodies, self.placer, self.clock),
-            EpochKeeper(epochs),
+            EpochKeeper(epochs, lost=self._lost),
             self.tally,
         ]
+        if not self.catalog.exclusive:
+            own.append(NodeFollower(self.nodes))
         if isinstance(self.catalog, LmdbCatalog):
             own.append(Repacker(self.catalog))
         self.runner = WorkerRunner([*own, *shared], self._server.load)
@@ -161,6 +164,12 @@ class Gateway:
         """End the drain now."""
         if self._server is not None:
             self._server.hurry()
+
+    def _lost(self) -> None:
+        log.error("the other gateways declared this one dead, because it did not answer for long; it begins anew")
+        self._why_not_ready = "declared dead by the other gateways"
+        if self._on_lost is not None:
+            self._on_lost()
 
     def reload_certificate(self) -> None:
         if self._server is not None:
@@ -199,35 +208,21 @@ class Gateway:
                 )
         return await LmdbCatalog.open(folder, clock=self.clock)
 
-    async def _open_nodes(self) -> LocalPlacer:
-        row = self.deployment.row
-        folders = [self.settings.data / "nodes" / str(number) for number in range(1, len(row.node_ids) + 1)]
-        self.folders = dict(zip(row.node_ids, folders, strict=True))
+    async def _open_nodes(self) -> Nodes:
         pool = ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="atoll-disk")
         self._closing.callback(partial(pool.shutdown, wait=True))
-        try:
-            await make_nodes(self.catalog, self.deployment, folders)
-        except BackendError as error:
-            raise StartRefused(f"cannot make the embedded nodes: {error}") from error
-        nodes: list[Node] = []
-        for node_id, folder in self.folders.items():
-            backend = MeterBackend(
-                DiskBackend(
-                    folder,
-                    marker=NodeMarker(node_id, row.id),
-                    key=self.deployment.marker_key,
-                    pool=pool,
-                    floor=self.settings.free_space_floor,
-                    open_files=_OPEN_FILES,
-                )
-            )
-            self._closing.push_async_callback(backend.close)
-            name = f"disk-{folder.name}"
-            self.meters[name] = backend
-            nodes.append(Node(node_id, name, name, backend))
-        placer = LocalPlacer(nodes)
-        await placer.probe(force=True)
-        return placer
+        nodes = Nodes(
+            self.catalog,
+            self.deployment,
+            data=self.settings.data,
+            configured=self.settings.nodes,
+            floor=self.settings.free_space_floor,
+            pool=pool,
+            now_us=self.clock.now_us,
+        )
+        self._closing.push_async_callback(nodes.close)
+        await nodes.open()
+        return nodes
 
     def _open_accounts(self) -> Directory:
         row, secret = self.deployment.row, self.deployment.secret

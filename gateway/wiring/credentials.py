@@ -1,4 +1,5 @@
-"""The root user's access key: from the settings, or made at first start and kept in the data folder."""
+"""The root user's access key: from the settings, or made at first start. It is kept in the data folder, or, where
+gateways share a catalog, sealed in the catalog, so that it is the same at all of them."""
 
 from __future__ import annotations
 
@@ -6,12 +7,16 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from accounts.types import AccessKey, new_access_key
+from accounts.types import AccessKey, SecretWrapper, new_access_key
+from catalog.interface import Catalog, Transaction
+from catalog.prefixes import GATEWAY
 from core.errors import StartRefused
 from gateway.wiring.secret_files import read_secret, write_secret
 from gateway.wiring.settings import Settings
 
 NAME = "credentials"
+_KEY = GATEWAY + b"root-access-key"
+_CONTEXT = b"atoll/root-access-key/1"
 
 
 @dataclass(frozen=True)
@@ -22,15 +27,29 @@ class RootCredentials:
     fresh: bool = False
 
 
-def root_credentials(settings: Settings, now_us: int) -> RootCredentials:
-    """Settings win; else the file in the data folder, made when missing. Raises StartRefused for a broken file."""
+async def root_credentials(
+    settings: Settings, catalog: Catalog, wrapper: SecretWrapper, now_us: int
+) -> RootCredentials:
+    """Settings win; else what is kept, made when missing. Raises StartRefused for a broken file."""
     if settings.access_key_id:
         return RootCredentials(AccessKey(settings.access_key_id, settings.secret_access_key.reveal()))
+    key = new_access_key(now_us)
+    text = f"access_key_id = {key.id}\nsecret_access_key = {key.secret}\n".encode()
+    if not catalog.exclusive:
+        sealed = wrapper.wrap(text, _CONTEXT)
+
+        async def keep(txn: Transaction) -> bytes:
+            kept = await txn.get(_KEY)
+            if kept is None:
+                txn.put(_KEY, sealed)
+            return kept or sealed
+
+        kept = await catalog.transact(keep)
+        return RootCredentials(_parse(settings.data / NAME, wrapper.unwrap(kept, _CONTEXT)), fresh=kept == sealed)
     path = settings.data / NAME
     with contextlib.suppress(FileNotFoundError):
         return RootCredentials(_parse(path, read_secret(path)))
-    key = new_access_key(now_us)
-    write_secret(path, f"access_key_id = {key.id}\nsecret_access_key = {key.secret}\n".encode())
+    write_secret(path, text)
     return RootCredentials(key, fresh=True)
 
 

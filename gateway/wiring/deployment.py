@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,6 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from accounts.types import new_canonical_id
-from backends.disk import NodeMarker, initialise
 from catalog.interface import Catalog, Reader, Transaction
 from catalog.prefixes import GATEWAY
 from catalog.records import Codec, Record
@@ -33,7 +33,8 @@ _NOTE = "deployment"  # a file in the data folder of a gateway whose catalog is 
 
 class DeploymentRow(Record, tag=1, kw_only=True, frozen=True):
     """`secret` is the deployment's 32-byte secret wrapped like a content key: "" until the first start got that far.
-    `node_ids` are for the folders nodes/1, nodes/2, …; `nodes_made` once all of them were initialised."""
+    `node_ids` are the first nodes'; `nodes_made` once all of them were initialised and have their rows (nodes.py).
+    `maker` is the gateway that makes the deployment, as host:folder, where others could want to."""
 
     id: bytes
     created_us: int
@@ -42,6 +43,7 @@ class DeploymentRow(Record, tag=1, kw_only=True, frozen=True):
     secret: bytes = b""
     nodes_made: bool = False
     exported_key_id: str = ""  # the root key that `keys export` has shown
+    maker: str = ""
 
 
 DEPLOYMENT = Codec(DeploymentRow)
@@ -74,25 +76,34 @@ async def load(catalog: Catalog) -> DeploymentRow | None:
 
 async def change(catalog: Catalog, function: Callable[[DeploymentRow], DeploymentRow]) -> DeploymentRow:
     """Rewrite the row in one transaction."""
+    return await catalog.transact(lambda txn: change_in(txn, function))
 
-    async def rewrite(txn: Transaction) -> DeploymentRow:
-        data = await txn.get(_KEY)
-        if data is None:
-            raise StartRefused("the catalog lost its deployment record; restore a backup")
-        row = function(DEPLOYMENT.decode(data))
-        txn.put(_KEY, DEPLOYMENT.encode(row))
-        return row
 
-    return await catalog.transact(rewrite)
+async def change_in(txn: Transaction, function: Callable[[DeploymentRow], DeploymentRow]) -> DeploymentRow:
+    """Rewrite the row in a transaction that does more."""
+    data = await txn.get(_KEY)
+    if data is None:
+        raise StartRefused("the catalog lost its deployment record; restore a backup")
+    row = function(DEPLOYMENT.decode(data))
+    txn.put(_KEY, DEPLOYMENT.encode(row))
+    return row
 
 
 async def open_deployment(
-    catalog: Catalog, *, data: Path, root_key_file: Path | None, now_us: int, may_create: bool
+    catalog: Catalog,
+    *,
+    data: Path,
+    root_key_file: Path | None,
+    now_us: int,
+    may_create: bool,
+    nodes: int = NODES,
 ) -> Deployment:
-    """Open what the catalog holds, or begin it. Every step of a first start can be cut short and goes on at the next.
+    """Open what the catalog holds, or begin it with so many nodes. Every step of a first start can be cut short and
+    goes on at the next, of the same gateway.
 
     Raises StartRefused when there is no deployment and none may be made, when the root key is missing or wrong.
     """
+    maker = "" if catalog.exclusive else _name(data)
     row = await load(catalog)
     if row is None:
         if not may_create:
@@ -101,7 +112,8 @@ async def open_deployment(
             id=new_id(),
             created_us=now_us,
             root_user=new_canonical_id(),
-            node_ids=tuple(new_id() for _ in range(NODES)),
+            node_ids=tuple(new_id() for _ in range(nodes)),
+            maker=maker,
         )
         first = DEPLOYMENT.encode(row)
 
@@ -112,6 +124,10 @@ async def open_deployment(
             return present or first
 
         row = DEPLOYMENT.decode(await catalog.transact(begin))
+    if not row.nodes_made and row.maker != maker and row.maker:
+        raise StartRefused(
+            f"the gateway of {row.maker} is making the deployment; wait until it is ready, or start it again there"
+        )
     if not catalog.exclusive:
         await asyncio.to_thread(_bind, data, row.id)
     key_file = RootKeyFile(root_key_file or default_path(row.id))
@@ -121,6 +137,11 @@ async def open_deployment(
         row = await _make_secret(catalog, keyring, row)
     secret = await keyring.unwrap_content_key(row.id, row.id, 0, row.secret)
     return Deployment(row, keyring, key_file, LocalKeyWrapper(secret))
+
+
+def _name(data: Path) -> str:
+    """What the gateway with this data folder is called."""
+    return f"{socket.gethostname()}:{data.absolute()}"
 
 
 def _bind(data: Path, deployment: bytes) -> None:
@@ -158,18 +179,3 @@ async def _make_secret(catalog: Catalog, keyring: Keyring, row: DeploymentRow) -
     await catalog.transact(put)
     wrapped = await keyring.wrap_content_key(row.id, row.id, 0, os.urandom(_SECRET_LENGTH))
     return await change(catalog, lambda old: replace(old, secret=wrapped))
-
-
-async def make_nodes(catalog: Catalog, deployment: Deployment, folders: list[Path]) -> DeploymentRow:
-    """Initialise the embedded nodes' folders at the first start, and never again: a folder that is gone later is a
-    node that is down, not an empty one. Raises BackendError."""
-    row = deployment.row
-    if row.nodes_made:
-        return row
-
-    def initialise_all() -> None:
-        for node_id, folder in zip(row.node_ids, folders, strict=True):
-            initialise(folder, NodeMarker(node_id, row.id), deployment.marker_key)
-
-    await asyncio.to_thread(initialise_all)
-    return await change(catalog, lambda old: replace(old, nodes_made=True))

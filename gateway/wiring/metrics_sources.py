@@ -55,7 +55,7 @@ def _node_pieces(gateway: Gateway) -> list[Sample]:
 def _backend(gateway: Gateway, figure: str) -> list[Sample]:
     return [
         ({"node": node, "operation": operation}, getattr(meter, figure))
-        for node, backend in gateway.meters.items()
+        for node, backend in gateway.nodes.meters.items()
         for operation, meter in backend.snapshot().items()
     ]
 
@@ -63,7 +63,7 @@ def _backend(gateway: Gateway, figure: str) -> list[Sample]:
 def _backend_errors(gateway: Gateway) -> list[Sample]:
     return [
         ({"node": node, "operation": operation, "error": error}, count)
-        for node, backend in gateway.meters.items()
+        for node, backend in gateway.nodes.meters.items()
         for operation, meter in backend.snapshot().items()
         for error, count in meter.errors.items()
     ]

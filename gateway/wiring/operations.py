@@ -78,7 +78,7 @@ class GatewayOperations:
         shown: dict[str, Any] = {
             "name": node.name,
             "id": node.id.hex(),
-            "folder": str(gateway.folders[node.id]),
+            "folder": str(gateway.nodes.folders[node.id]),
             "domain": node.domain,
             "up": up,
             "error": gateway.placer.last_error(node.id),

@@ -33,6 +33,15 @@ def catalog_option(function: F) -> F:
     )(function)
 
 
+def root_key_option(function: F) -> F:
+    """`--root-key-file`."""
+    return click.option(
+        "--root-key-file",
+        metavar="FILE",
+        help="The root key's file. [ATOLL_ROOT_KEY_FILE, default ~/.config/atoll/DEPLOYMENT.key]",
+    )(function)
+
+
 def settings_of(config: Path | None, *, catalog: str | None = None, **flags: Any) -> Settings:
     """Settings with the flags that were given. Raises ConfigError."""
     given = {name: value for name, value in flags.items() if value is not None}

@@ -25,24 +25,39 @@ from gateway.wiring.settings import Settings
 
 
 def run(settings: Settings, *, may_create: bool) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal hurries. Raises ConfigError and StartRefused."""
+    """Serve until SIGTERM or SIGINT, then drain; a second signal hurries. A gateway that the others declared dead while
+    it was stopped or cut off is closed, and another one made in its place. Raises ConfigError and StartRefused."""
     keep_freed_memory()
     _raise_descriptor_limit()
-    with _data_folder(settings.data, may_create), folder_lock(settings.data):
+    # Where the catalog is elsewhere the data folder holds nothing that can't be made again.
+    may_make_folder = may_create or bool(settings.catalog.url)
+    with _data_folder(settings.data, may_make_folder), folder_lock(settings.data):
         plain = settings.log.plain or sys.stderr.isatty()
         sink = configure(sys.stderr, level=settings.log.level, access_log=settings.log.access, plain=plain)
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_serve(settings, may_create))
+                while runner.run(_serve(settings, may_create)):
+                    gc.unfreeze()  # what the former gateway was made of may go
         finally:
             sink.close()
 
 
-async def _serve(settings: Settings, may_create: bool) -> None:
+async def _serve(settings: Settings, may_create: bool) -> bool:
+    """Serve until told to stop; whether to begin anew."""
     stop = asyncio.Event()
-    gateway = Gateway(settings)
+    again = False
+
+    def on_lost() -> None:
+        nonlocal again
+        again = not stop.is_set()
+        gateway.hurry()  # nothing of what is under way can be committed
+        stop.set()
+
+    gateway = Gateway(settings, on_lost)
 
     def on_stop() -> None:
+        nonlocal again
+        again = False
         if stop.is_set():
             gateway.hurry()
         stop.set()
@@ -67,11 +82,12 @@ async def _serve(settings: Settings, may_create: bool) -> None:
         await stop.wait()
     finally:
         await gateway.close()
+    return again
 
 
 @contextlib.contextmanager
-def _data_folder(folder: Path, may_create: bool) -> Iterator[None]:
-    if not may_create and not folder.is_dir():
+def _data_folder(folder: Path, may_make: bool) -> Iterator[None]:
+    if not may_make and not folder.is_dir():
         raise StartRefused(f"there is no data folder {folder}; is its disk mounted?")
     try:
         create_private_folder(folder)

@@ -68,6 +68,7 @@ class Settings:
     region: str = "us-east-1"
     domains: tuple[str, ...] = ("localhost",)
     root_key_file: Path | None = None
+    nodes: tuple[Path, ...] = ()
     catalog: CatalogSettings = field(default_factory=CatalogSettings)
     free_space_floor: Size = 1 << 30
     trusted_proxies: tuple[str, ...] = ()
@@ -79,6 +80,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         self.address()
+        if len({path.absolute() for path in self.nodes}) != len(self.nodes):
+            raise ValueError("nodes names a folder twice")
         for network in self.trusted_proxies:
             ipaddress.ip_network(network, strict=False)
         if bool(self.access_key_id) != bool(self.secret_access_key):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gateway.wiring.options import catalog_option, settings_of, settings_options
+from gateway.wiring.options import catalog_option, root_key_option, settings_of, settings_options
 from gateway.wiring.run import run
 
 
@@ -14,11 +14,12 @@ from gateway.wiring.run import run
 @settings_options
 @click.option("--listen", metavar="HOST:PORT", help="Where to listen. [ATOLL_LISTEN, default 127.0.0.1:9000]")
 @catalog_option
+@root_key_option
 @click.option("--init", is_flag=True, help="Make the deployment if the data folder holds none.")
-def command(config: Path | None, data: str | None, listen: str | None, catalog: str | None, init: bool) -> None:
+def command(config: Path | None, init: bool, **flags: str | None) -> None:
     """Run the S3 server, for service managers.
 
     Unlike `up` it refuses a data folder without a deployment (a disk that is not mounted, say) instead of beginning
     a new one there.
     """
-    run(settings_of(config, data=data, listen=listen, catalog=catalog), may_create=init)
+    run(settings_of(config, **flags), may_create=init)
