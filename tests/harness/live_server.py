@@ -91,13 +91,16 @@ class LiveServer:
             **self._extra,
         }
 
+    def command_line(self) -> list[str]:
+        """The program with its arguments, as a user gives them."""
+        return [str(Path(sys.executable).with_name("atoll")), "up"]
+
     def start(self, *, timeout: float = 30.0, env: Mapping[str, str] | None = None) -> LiveServer:
         """Start and wait until it prints its ready line. Raises ServerFailed with the output if it ends first."""
         assert self._process is None
-        command = [str(Path(sys.executable).with_name("atoll")), "up"]
         self.output = []
         self._process = subprocess.Popen(
-            command,
+            self.command_line(),
             cwd=self.folder,
             env={**self.environment(), **(env or {})},
             stdin=subprocess.DEVNULL,
