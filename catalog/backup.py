@@ -184,7 +184,7 @@ async def restore(source: Path | str | BinaryIO, folder: Path | str, progress: P
     StartRefused for a folder that is not empty.
     """
     target = Path(folder)
-    await asyncio.to_thread(_require_vacant, target)
+    await asyncio.to_thread(require_vacant, target)
     partial = target.with_name(target.name + ".restoring")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -258,7 +258,8 @@ def _blocks(stream: BinaryIO) -> Iterator[tuple[list[Row], BackupSummary]]:
             raise BackupDamaged(f"the backup is damaged at byte {reader.bytes}")
 
 
-def _require_vacant(target: Path) -> None:
+def require_vacant(target: Path) -> None:
+    """Raise StartRefused unless a catalog may be restored into `target`: it is absent, or an empty folder."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise StartRefused(f"{target} is not empty; restore into a new folder")
 

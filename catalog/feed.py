@@ -1,8 +1,9 @@
 """The change feed: its rows, how engines write and read them, and who keeps them from being trimmed.
 
 Row: FEED ‖ u64 sequence → record of the commit's time and the keys that it wrote or removed. A commit that touched
-only coordination rows (META, FEED, LEASE, EPOCH) has no row. The row META ‖ "feed/trimmed" holds the sequence up to
-which rows are gone; META ‖ "feed/cursor/" ‖ name the sequence up to which a registered consumer has read.
+only coordination rows (META, FEED, LEASE, EPOCH, SNAPSHOT) has no row. The row META ‖ "feed/trimmed" holds the
+sequence up to which rows are gone; META ‖ "feed/cursor/" ‖ name the sequence up to which a registered consumer has
+read.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ import msgspec
 from catalog.errors import FeedTrimmed
 from catalog.interface import Catalog, Change, Reader, Row, Transaction
 from catalog.keys import prefix_end, read_u64, u64
-from catalog.prefixes import EPOCH, FEED, LEASE, META
+from catalog.prefixes import EPOCH, FEED, LEASE, META, SNAPSHOT
 from catalog.records import Codec, Record
 from core.clock import Clock
 from core.workers import WorkerReport, WorkerState
 
 #: First bytes of keys that the feed does not list: they mean nothing outside this catalog.
-UNLISTED: Final = frozenset((META[0], FEED[0], LEASE[0], EPOCH[0]))
+UNLISTED: Final = frozenset((META[0], FEED[0], LEASE[0], EPOCH[0], SNAPSHOT[0]))
 
 TRIMMED_KEY: Final = META + b"feed/trimmed"
 CURSOR_PREFIX: Final = META + b"feed/cursor/"
@@ -97,9 +98,13 @@ class FeedConsumer:
         """Everything up to `sequence` is dealt with."""
 
         async def advance(txn: Transaction) -> None:
-            txn.put(self._key, u64(sequence))
+            self.move(txn, sequence)
 
         await self._catalog.transact(advance)
+
+    def move(self, txn: Transaction, sequence: int) -> None:
+        """`advance` within the caller's transaction."""
+        txn.put(self._key, u64(sequence))
 
     async def unregister(self) -> None:
         """Forget the position; trimming no longer waits."""

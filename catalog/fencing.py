@@ -8,11 +8,11 @@ lease's end changes nothing that its successor works on.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from catalog.interface import Catalog, Change, Reader, Row, Transaction
+from catalog.interface import Catalog, Change, Reader, Row, Transaction, View
 from catalog.leases import Lease
 
 T = TypeVar("T")
@@ -46,6 +46,9 @@ class FencedCatalog:
 
     def read(self, function: Callable[[Reader], Awaitable[T]], *, long: bool = False) -> Coroutine[Any, Any, T]:
         return self._catalog.read(function, long=long)
+
+    def view(self) -> AbstractAsyncContextManager[View]:
+        return self._catalog.view()
 
     def transact(self, function: Callable[[Transaction], Awaitable[T]]) -> Coroutine[Any, Any, T]:
         """As the catalog's own; raises LeaseLost where the task's lease is another's by now."""

@@ -11,6 +11,7 @@ ever suspending.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -35,6 +36,15 @@ class Reader(Protocol):
     ) -> list[Row]:
         """Up to `limit` rows with start ≤ key < end, in order (from the end when `reverse`). With `keys_only` values
         are empty."""
+        ...
+
+
+class View(Reader, Protocol):
+    """A snapshot that its holder reads from more than once, with other things between."""
+
+    async def unnumbered(self) -> list[bytes]:
+        """Keys of commits that the view shows and that its feed does not list yet, because they have no sequence: none
+        on embedded engines."""
         ...
 
 
@@ -71,6 +81,13 @@ class Catalog(Protocol):
         rows, which an embedded engine moves off the event loop. A networked engine may run it again, so it must have
         no side effect but its return value. Raises `catalog.errors.CatalogUnavailable` where the database is out of
         reach."""
+        ...
+
+    def view(self) -> AbstractAsyncContextManager[View]:
+        """A snapshot of what is durably committed that stays until the block ends, for background work that reads a lot
+        in small slices. The view may be waited on beside other things, but it keeps what it shows from being reclaimed:
+        hold it for seconds, and across no network I/O. Embedded engines read on the event loop's thread: slices of
+        some hundred rows, please."""
         ...
 
     async def transact(self, function: Callable[[Transaction], Awaitable[T]]) -> T:

@@ -8,12 +8,13 @@ not reads, so two of the same key don't collide. Without a step hook nothing sus
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
 from catalog.errors import CatalogClosed, Conflict
 from catalog.feed import TRIMMED_KEY, feed_row, read_changes
-from catalog.interface import Change, Reader, Row, Transaction
+from catalog.interface import Change, Reader, Row, Transaction, View
 from catalog.keys import prefix_end, u64
 from catalog.limits import check_row
 from catalog.waiters import SequenceWaiters
@@ -104,6 +105,9 @@ class _Snapshot:
         self.read_ranges.append((start, end))
         return rows
 
+    async def unnumbered(self) -> list[bytes]:
+        return []
+
     def put(self, key: bytes, value: bytes) -> None:
         check_row(key, value)
         self.writes[key] = value
@@ -143,6 +147,14 @@ class MemoryCatalog:
         snapshot = self._open_snapshot()
         try:
             return await function(snapshot)
+        finally:
+            self._close_snapshot(snapshot)
+
+    @asynccontextmanager
+    async def view(self) -> AsyncIterator[View]:
+        snapshot = self._open_snapshot()
+        try:
+            yield snapshot
         finally:
             self._close_snapshot(snapshot)
 

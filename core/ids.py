@@ -24,6 +24,21 @@ def new_piece_name(epoch: int) -> str:
     return f"{epoch:016x}-{secrets.token_hex(16)}"
 
 
+#: Epochs count milliseconds since 1970 and never come near 2^60: what begins so is of a snapshot.
+_SNAPSHOT_DIGIT = "f"
+
+
+def snapshot_prefix(tag: bytes) -> str:
+    """What names of a root key's snapshot shards begin with: `f<15 hex digits of tag>-`; `tag` has 8 bytes. They have
+    the form of piece names, in a place where no epoch's are."""
+    return f"{_SNAPSHOT_DIGIT}{tag.hex()[1:16]}-"
+
+
+def is_snapshot_name(name: str) -> bool:
+    """Whether a listed name is of a snapshot: no row names those, and collection leaves them alone."""
+    return name.startswith(_SNAPSHOT_DIGIT)
+
+
 def piece_epoch(name: str) -> int:
     """The epoch in a piece name. Raises ValueError for a name of another form."""
     prefix, dash, rest = name.partition("-")

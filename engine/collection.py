@@ -8,6 +8,9 @@ that do not answer stay until they do; a piece that its node refuses to delete i
 Pieces that no row names (uploads that were cut off) carry their writer's epoch in their name. Once that epoch is
 marked dead its gateway can't commit any more, so whatever of it no segment references is deleted.
 
+Where snapshots of the catalog are kept, a piece is deleted only once a snapshot shows that nothing needs it: a restore
+takes the catalog back to the newest one, which must find all that it names. `covers` tells.
+
 On a restored catalog that no operator accepted yet (see catalog/hold.py) rows go on through their stages, but no piece
 is deleted save what this process itself wrote in vain: the catalog before the restore may reference any other.
 """
@@ -18,7 +21,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from backends.errors import BackendError
@@ -27,6 +30,7 @@ from catalog.epochs import Epochs
 from catalog.hold import held
 from catalog.interface import Reader, Transaction
 from core.crashpoints import reach
+from core.ids import is_snapshot_name
 from core.workers import WorkerReport, WorkerState
 from engine.backoff import Backoff
 from engine.bodies.store import BodyStore
@@ -65,8 +69,15 @@ class CollectionWorker:
     name = "collection"
     interval = 5.0
 
-    def __init__(self, bodies: BodyStore, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        bodies: BodyStore,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        covers: Callable[[int], Awaitable[bool]] | None = None,
+    ) -> None:
         self._bodies = bodies
+        self._covers = covers
         self._refusals: Backoff[tuple[bytes, bytes]] = Backoff(monotonic=monotonic)  # of (node, locator)
         self._state = WorkerState.IDLE
         self._stages = ((QUEUE_BODY, self._bodies_gone), (QUEUE_SEGMENT, self._segments_gone))
@@ -152,10 +163,14 @@ class CollectionWorker:
             keys = await catalog.read(scan)
             # Asked for, not merely known: a shared catalog gives commits their sequence after they can be seen.
             sequence = await catalog.sequence() if keys else 0
-        if keys and not await self._epochs.all_passed(sequence):
+        if keys and not (await self._epochs.all_passed(sequence) and await self._recoverable(prefix, sequence)):
             self._batches[prefix] = (keys, sequence)
             return []
         return keys
+
+    async def _recoverable(self, prefix: bytes, sequence: int) -> bool:
+        """Whether a restore would not want back what these rows let go: only pieces are lost for good."""
+        return self._covers is None or not prefix.startswith(QUEUE_PIECE) or await self._covers(sequence)
 
     @property
     def _epochs(self) -> Epochs:
@@ -303,7 +318,7 @@ class CollectionWorker:
             try:
                 async with aclosing(_listed(node)) as entries:
                     async for entry in entries:
-                        if _PIECE_NAME.fullmatch(entry.name):
+                        if _PIECE_NAME.fullmatch(entry.name) and not is_snapshot_name(entry.name):
                             found.add(int(entry.name[:16], 16))
             except (BackendError, OSError, TimeoutError) as error:
                 self._bodies.placer.observe(node.id, ok=False, seconds=0.0, error=error)
@@ -368,7 +383,8 @@ class CollectionWorker:
             return found
 
         doomed = await self._bodies.catalog.read(orphans)
-        done, _ = await self._delete(node, doomed)
+        # The newest snapshot may still name what no row does now: queued, it waits for the next.
+        done = set() if self._covers is not None else (await self._delete(node, doomed))[0]
         await self._queue([QUEUE_PIECE + node.id + locator for locator in doomed if locator not in done])
 
 

@@ -147,6 +147,10 @@ class Keyring:
         """The public fingerprint of the root in force."""
         return self._wrapper.key_id
 
+    def derive(self, purpose: bytes) -> bytes:
+        """A 32-byte key for another purpose, fixed by the root in force."""
+        return self._wrapper.derive(purpose)
+
     # Bucket keys
 
     def new_bucket_key(self, bucket_id: bytes, version: int = 1) -> NewBucketKey:

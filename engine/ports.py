@@ -56,6 +56,10 @@ class KeyWrapper(Protocol):
         """Raises engine.keyring.WrongRootKey when it does not open."""
         ...
 
+    def derive(self, purpose: bytes) -> bytes:
+        """A 32-byte key for another purpose, fixed by the root key."""
+        ...
+
     @property
     def key_id(self) -> str:
         """A public fingerprint of the root key in use."""

@@ -9,8 +9,9 @@ time is written and committed, while the next one gathers. `read` sees the durab
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -18,12 +19,12 @@ import lmdb
 
 from catalog.errors import CatalogClosed, CatalogFailed
 from catalog.feed import read_changes
-from catalog.interface import Change, Reader, Row, Transaction
+from catalog.interface import Change, Reader, Row, Transaction, View
 from catalog.keys import prefix_end
 from catalog.lmdb_engine.environment import Environment
 from catalog.lmdb_engine.repack import copy_dense, discard_copy
 from catalog.lmdb_engine.snapshot import Snapshot
-from catalog.lmdb_engine.views import OverlayTransaction, SnapshotReader, drive
+from catalog.lmdb_engine.views import OverlayTransaction, SnapshotReader, SteadyView, drive
 from catalog.lmdb_engine.writer import Writer
 from catalog.waiters import SequenceWaiters
 from core.clock import Clock, SystemClock
@@ -76,6 +77,14 @@ class LmdbCatalog:
         if not long:
             return drive(function, self._reader)
         return await self._long_read(lambda snapshot: drive(function, SnapshotReader(snapshot)))
+
+    @asynccontextmanager
+    async def view(self) -> AsyncIterator[View]:
+        snapshot = await self._open_long()
+        try:
+            yield SteadyView(snapshot)
+        finally:
+            self._close_long(snapshot)
 
     async def transact(self, function: Callable[[Transaction], Awaitable[T]]) -> T:
         writer = self._writer

@@ -53,6 +53,15 @@ class SnapshotReader:
         return self._snapshot.scan(start, end, limit, reverse, keys_only)
 
 
+class SteadyView(SnapshotReader):
+    """A `View` of a snapshot of its own."""
+
+    __slots__ = ()
+
+    async def unnumbered(self) -> list[bytes]:
+        return []
+
+
 class OverlayTransaction:
     """A `Transaction` over its own writes, the pending batches (newest first) and the last durable snapshot."""
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TypeVar
 
 from backends.disk import DiskBackend, NodeMarker, initialise
-from catalog.interface import Catalog, Change, Reader, Row, Transaction
+from catalog.interface import Catalog, Change, Reader, Row, Transaction, View
 from catalog.lmdb_engine.catalog import LmdbCatalog
 from core.clock import SystemClock
 from tests.races.explorer import ACTOR, Scripted
@@ -93,6 +94,9 @@ class GatedCatalog:
     async def read(self, function: Callable[[Reader], Awaitable[T]], *, long: bool = False) -> T:
         await self._scheduler.step("read")
         return await self._inner.read(function, long=long)
+
+    def view(self) -> AbstractAsyncContextManager[View]:
+        return self._inner.view()
 
     async def transact(self, function: Callable[[Transaction], Awaitable[T]]) -> T:
         await self._scheduler.step("transact")

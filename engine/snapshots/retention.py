@@ -1,0 +1,104 @@
+"""Former chains go when their time has come, and chains that lost shards are noticed."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from typing import Final
+
+from msgspec.structs import replace
+
+from core.clock import Clock
+from core.crashpoints import reach
+from engine.snapshots.keys import SnapshotKeys
+from engine.snapshots.rows import RetiredRow, StateRow
+from engine.snapshots.writing import ShardWriter
+
+log = logging.getLogger("atoll.snapshots")
+
+#: Seconds between two looks at all names.
+_LOOK: Final = 300.0
+_FIRST_LOOK: Final = 30.0
+
+
+class Retention:
+    """`seconds`: how long a chain is kept after another took its place."""
+
+    def __init__(self, writer: ShardWriter, clock: Clock, seconds: float) -> None:
+        self._writer = writer
+        self._clock = clock
+        self._seconds = seconds
+        self._next = clock.monotonic() + min(_FIRST_LOOK, seconds)
+        self._suspect: set[int] = set()  # chains that lacked shards at the last look
+        #: The active chain lacked shards at two looks: a new base is due.
+        self.thin = False
+
+    async def turn(self, state: StateRow, keys: SnapshotKeys, *, held: bool) -> StateRow:
+        """Delete what is due, unless the catalog is `held`: then an operator may want to go back further. The state
+        afterwards; the same object where nothing changed."""
+        now = self._clock.monotonic()
+        if now >= self._next:
+            self._next = now + min(_LOOK, max(self._seconds, 1.0))
+            state = await self._look(state, keys)
+        if held:
+            return state
+        limit = self._clock.now_us() - int(self._seconds * 1e6)
+        for row in state.retired:
+            if row.since_us <= limit and await self._delete(row, state, keys):
+                state = replace(state, retired=tuple(other for other in state.retired if other is not row))
+                reach("snapshot-retired")
+        return state
+
+    async def _look(self, state: StateRow, keys: SnapshotKeys) -> StateRow:
+        """Enter chains that nobody knows as retired, and count the active one's shards."""
+        names, _ = await self._writer.names(keys.prefix)
+        known = {chain.id for chain in (state.active, state.building) if chain is not None}
+        known |= {row.chain for row in state.retired}
+        strangers: set[int] = set()
+        shards: dict[int, dict[int, dict[int, set[int]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(set)))
+        for on_node in names.values():
+            for text in on_node:
+                name = keys.read_name(text)
+                if name is not None:
+                    if name.chain not in known and name.chain <= state.last_chain:
+                        strangers.add(name.chain)
+                    shards[name.chain][name.part][name.attempt].add(name.index - name.k)
+        now = self._clock.now_us()
+        if strangers:
+            rows = tuple(RetiredRow(keys.prefix, chain, now) for chain in sorted(strangers))
+            state = replace(state, retired=(*state.retired, *rows))
+        if state.active is not None and state.active.prefix == keys.prefix:
+            self._count(state.active.id, state.active.parts, shards[state.active.id])
+        return state
+
+    def _count(self, chain: int, parts: int, found: dict[int, dict[int, set[int]]]) -> None:
+        """Shard indexes are given less k: an attempt with all its shards has those from -k to m - 1."""
+        margin = self._writer.ladder(1).margin
+        lacking = any(
+            not any(self._full(indexes, margin) for indexes in found.get(part, {}).values()) for part in range(parts)
+        )
+        self.thin = lacking and chain in self._suspect
+        self._suspect = {chain} if lacking else set()
+        if self.thin:
+            log.warning("a snapshot lost shards: it is written anew")
+
+    @staticmethod
+    def _full(indexes: set[int], margin: int) -> bool:
+        return bool(indexes) and len(indexes) == margin - min(indexes)
+
+    async def _delete(self, row: RetiredRow, state: StateRow, keys: SnapshotKeys) -> bool:
+        """Whether all of it is gone."""
+        current = row.prefix == keys.prefix
+        if not current and any(
+            chain is not None and chain.prefix == row.prefix for chain in (state.active, state.building)
+        ):
+            return False  # names under another root key can't be told apart: none goes before all may
+        names, all_heard = await self._writer.names(row.prefix)
+        doomed: list[tuple[bytes, str]] = []
+        for node_id, on_node in names.items():
+            for text in on_node:
+                name = keys.read_name(text) if current else None
+                if not current or (name is not None and name.chain == row.chain):
+                    doomed.append((node_id, text))
+        gone = await self._writer.delete(doomed)
+        return gone and all_heard
