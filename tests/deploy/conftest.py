@@ -1,7 +1,8 @@
-"""Two gateways behind each balancer that ships. They have data of their own, so tests make the same objects on both."""
+"""Two gateways of one deployment, on PostgreSQL and the same nodes, behind each balancer that ships."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import trustme
 
 from tests.deploy.balancers import KINDS, Balancer
 from tests.harness.live_server import LiveServer
+from tests.harness.postgres_server import PostgresServer
 
 #: What docs/operations/load-balancer.md says that a gateway needs.
 SETTINGS = """
@@ -36,18 +38,18 @@ def wait_until(true: Callable[[], bool], seconds: float = 5.0) -> bool:
 
 
 class Gateways:
-    """Two gateways that hold the same seeded objects."""
+    """Two gateways of one deployment, whose catalog is the database at `url`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.each = [LiveServer(folder / name, config=SETTINGS).start() for name in ("one", "two")]
+    def __init__(self, folder: Path, url: str) -> None:
+        env = {"ATOLL_CATALOG": url, "ATOLL_ROOT_KEY_FILE": str(folder / "root.key")}
+        self.each = [LiveServer(folder / name, config=SETTINGS, env=env).start() for name in ("one", "two")]
 
     def make(self, bucket: str, objects: dict[str, bytes] | None = None) -> None:
-        """The same bucket with the same objects on both."""
-        for gateway in self.each:
-            client = gateway.client()
-            client.create_bucket(Bucket=bucket)
-            for key, body in (objects or {}).items():
-                client.put_object(Bucket=bucket, Key=key, Body=body)
+        """A bucket with these objects."""
+        client = self.each[0].client()
+        client.create_bucket(Bucket=bucket)
+        for key, body in (objects or {}).items():
+            client.put_object(Bucket=bucket, Key=key, Body=body)
 
     def logged(self, path: str) -> list[dict[str, Any]]:
         """Lines of the access log about `path` (as it came), of both gateways."""
@@ -75,8 +77,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateways]:
-    both = Gateways(tmp_path_factory.mktemp("gateways"))
+def gateways(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[Gateways]:
+    name = asyncio.run(postgres.new_database())
+    both = Gateways(tmp_path_factory.mktemp("gateways"), postgres.url(name))
     yield both
     both.stop()
 

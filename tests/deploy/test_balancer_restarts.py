@@ -36,7 +36,7 @@ class Load:
         self.done: dict[str, int] = {}
         self.failures: list[str] = []
         self._ended = threading.Event()
-        works = (self.read_small, self.read_small, self.read_large, self.write_small, self.write_large)
+        works = (self.read_small, self.read_large, self.write_small, self.write_large, self.replace)
         self._threads = [threading.Thread(target=self._work, args=(work, self._ended)) for work in works]
         for thread in self._threads:
             thread.start()
@@ -88,6 +88,11 @@ class Load:
     def write_large(self, client: Any, name: str) -> None:
         client.put_object(Bucket=self.bucket, Key=name, Body=LARGE)
 
+    def replace(self, client: Any, name: str) -> None:
+        """Whoever answers: what was acknowledged is what is read."""
+        client.put_object(Bucket=self.bucket, Key="replaced", Body=name.encode())
+        assert client.get_object(Bucket=self.bucket, Key="replaced")["Body"].read() == name.encode()
+
     def upload(self, _client: Any, name: str) -> None:
         """A body that takes longer than a gateway's delay, so that it is under way when the listener closes."""
         wire = Wire(self.port)
@@ -121,6 +126,6 @@ def test_no_client_sees_a_gateway_restart(balancer: Balancer, gateways: Gateways
     finally:
         load.stop()
     assert load.failures == []
-    assert set(load.done) == {"read_small", "read_large", "write_small", "write_large", "upload"}
+    assert set(load.done) == {"read_small", "read_large", "write_small", "write_large", "replace", "upload"}
     assert load.done["upload"] == 8
     assert sum(load.done.values()) > 100
