@@ -94,14 +94,22 @@ class Batch:
                 self.add(member)
         return expelled
 
-    def arguments(self, identity: bytes) -> tuple[object, ...]:
-        """For `statements.COMMIT`. Keys are sorted, so that two commits don't wait for each other."""
-        puts = sorted((key, seen) for key, seen in self.writes.items() if seen.value is not None)
+    def arguments(self, identity: bytes, *, explain: bool) -> tuple[object, ...]:
+        """For `statements.COMMIT`, which tells what didn't hold only with `explain`: else it may fail because a row is
+        there that should not be. Keys are sorted, so that two commits don't wait for each other."""
+        absent = set() if explain else {key for key, version in self.checks.items() if not version}
+        puts: list[tuple[bytes, Seen]] = []
+        creates: list[tuple[bytes, Seen]] = []
+        for key, seen in sorted(self.writes.items()):
+            if seen.value is not None:
+                (creates if key in absent else puts).append((key, seen))
+        created = {key for key, _ in creates}
+        checks = {key: version for key, version in self.checks.items() if key not in created}
         deletes = sorted(key for key, seen in self.writes.items() if seen.value is None)
         listed = [key for key in self.writes if key[0] not in UNLISTED]
         return (
-            list(self.checks),
-            list(self.checks.values()),
+            list(checks),
+            list(checks.values()),
             [one.start for one in self.ranges],
             [one.end for one in self.ranges],
             [one.rows for one in self.ranges],
@@ -111,4 +119,7 @@ class Batch:
             deletes,
             identity if self.writes else None,
             _encode_keys(listed) if listed else b"",
+            [key for key, _ in creates],
+            [seen.value for _, seen in creates],
+            [seen.version for _, seen in creates],
         )

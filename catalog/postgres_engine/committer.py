@@ -135,13 +135,17 @@ class Committer:
         backoff = self._commits.backoff()
         identity = self._identities.new()
         conflicts = 0
+        explain = False
         while batch.members:
             self.counters.statements += 1
             try:
-                rows = await self._commits.once(statements.COMMIT, *batch.arguments(identity))
+                rows = await self._commits.once(statements.COMMIT, *batch.arguments(identity, explain=explain))
             except CatalogError:
                 raise
             except Exception as error:
+                if is_taken(error) and not explain:
+                    explain = True
+                    continue
                 if is_conflict(error):
                     conflicts += 1
                     self.counters.collisions += 1
