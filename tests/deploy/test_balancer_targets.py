@@ -109,14 +109,14 @@ def test_our_own_pages_are_not_for_the_public(balancer: Balancer) -> None:
         assert b"atoll_" not in heard.data
 
 
-def test_a_refusal_comes_before_the_body(balancer: Balancer, bucket: str) -> None:
-    """`Expect: 100-continue` of somebody unknown is answered, whether the balancer asks for the body itself or not."""
+def test_a_client_that_asks_before_it_sends_is_answered(balancer: Balancer, bucket: str) -> None:
     wire = Wire(balancer.http)
-    late = [("Content-Length", "1000000"), ("Expect", "100-continue")]
-    heard = wire.say(wire.head("PUT", f"/{bucket}/refused", None, late, who=None), answers=1, timeout=5)
-    assert heard.statuses[-1] in (100, 403)
+    expect = ("Expect", "100-continue")
+    heard = wire.say(wire.head("PUT", f"/{bucket}/refused", None, [("Content-Length", "1000000"), expect], who=None))
+    # HAProxy leaves it to the gateway, which refuses before the body; nginx asks for the body by itself.
+    assert heard.statuses == ([403] if balancer.environment == "haproxy" else [100])
     with wire.connect() as connection:
-        connection.sendall(wire.head("PUT", f"/{bucket}/taken", None, [("Content-Length", "5"), late[1]]))
+        connection.sendall(wire.head("PUT", f"/{bucket}/taken", None, [("Content-Length", "5"), expect]))
         assert hear(connection).statuses == [100]
         connection.sendall(b"hello")
         assert hear(connection).status == 200
