@@ -83,7 +83,8 @@ FROM atoll_sequence s LEFT JOIN (
 """  # noqa: S608
 
 #: Number commits: only if the newest number is still $1, make it $2, move the ids $3 (with $4: void) from the outbox to
-#: the numbered ones, and write the feed rows $5, $6 with version $7. One row if it did.
+#: the numbered ones, and write the feed rows $5, $6 with version $7. One row if it did. An id is numbered already where
+#: somebody took the place of a commit that had been numbered meanwhile.
 NUMBER: Final = """
 WITH turn AS (
     UPDATE atoll_sequence SET number = $2 WHERE one = 1 AND number = $1 RETURNING number
@@ -92,6 +93,7 @@ WITH turn AS (
 ), kept AS (
     INSERT INTO atoll_numbered (id, void)
     SELECT k.id, k.void FROM unnest($3::bytea[], $4::boolean[]) AS k(id, void) WHERE EXISTS (SELECT 1 FROM turn)
+    ON CONFLICT (id) DO NOTHING
     RETURNING 1
 ), fed AS (
     INSERT INTO atoll_rows (key, value, version)
