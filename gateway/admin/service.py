@@ -6,7 +6,7 @@ Whoever can open the socket (its owner, by the file's mode) may do everything he
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -64,8 +64,10 @@ class Operations(Protocol):
 class AdminService:
     """Listens on the socket of a data folder from `start` to `close`."""
 
-    def __init__(self, operations: Operations, folder: Path) -> None:
+    def __init__(self, operations: Operations, folder: Path, also: Sequence[web.RouteDef] = ()) -> None:
+        """`also`: routes that other modules of this folder make."""
         self._operations = operations
+        self._also = also
         self._folder = folder
         self._runner: web.AppRunner | None = None
 
@@ -85,6 +87,7 @@ class AdminService:
                 web.post("/catalog/backup", self._backup),
                 web.post("/catalog/accept", self._accept_restore),
                 web.post("/check", self._check),
+                *self._also,
             ]
         )
         self._runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)

@@ -11,9 +11,9 @@ from typing import NoReturn
 from core.access import AccessContext, Decision, PrincipalKind, Resource
 from engine.errors import IsDeleteMarker, NoSuchBucket, NoSuchKey, NoSuchVersion
 from engine.open import OpenObject
-from engine.types import Bucket, ObjectInfo
+from engine.types import UNCONDITIONAL, Bucket, ObjectInfo, WriteCondition
 from engine.versions import is_version_id
-from gateway.s3.contract import BucketCheck, S3Request, Services
+from gateway.s3.contract import BucketCheck, Lister, S3Request, Services
 from gateway.s3.errors import S3Error
 from gateway.s3.rules.naming import check_key
 from gateway.s3.rules.versions import version_headers
@@ -135,6 +135,35 @@ async def refuse_missing(
     raise S3Error("NoSuchKey", fields={"Key": key}) from None
 
 
+async def arrived(
+    services: Services, request: S3Request, bucket: Bucket, key: str, version_id: str, error: Exception
+) -> bool:
+    """Whether a key that was not here may be by now, fetched from the place that the bucket's objects come from. Only
+    for who may read such an object: nobody else makes us fetch anything."""
+    if services.arrivals is None or not bucket.settings or version_id or not isinstance(error, NoSuchKey):
+        return False
+    if not await allows(services, request, "s3:GetObject", bucket, key=key, object_owner=bucket.owner):
+        return False
+    return await services.arrivals.bring(bucket, key)
+
+
+async def arrive(services: Services, bucket: Bucket, key: str, condition: WriteCondition) -> None:
+    """Before a write or delete under a condition: what the condition is about must be here to be judged."""
+    if services.arrivals is None or not bucket.settings or condition is UNCONDITIONAL:
+        return
+    try:
+        await services.store.head_object(bucket, key)
+    except NoSuchKey:
+        await services.arrivals.bring(bucket, key)
+    except IsDeleteMarker:
+        return
+
+
+def lister(services: Services, bucket: Bucket) -> Lister:
+    """Who lists the bucket's objects: the store, or what adds to it what is still to come."""
+    return services.store if services.arrivals is None or not bucket.settings else services.arrivals
+
+
 async def require_object(
     services: Services,
     request: S3Request,
@@ -158,15 +187,30 @@ async def require_object(
         raise denied()
 
 
+async def open_here(services: Services, request: S3Request, bucket: Bucket, key: str, version_id: str) -> OpenObject:
+    """An object that is here, opened; access to it is still to be decided. Raises what `refuse_missing` does."""
+    try:
+        return await services.store.open_object(bucket, key, version_id)
+    except (NoSuchKey, NoSuchVersion, IsDeleteMarker) as error:
+        await refuse_missing(services, request, bucket, key, version_id, error)
+
+
+async def open_anyhow(services: Services, request: S3Request, bucket: Bucket, key: str, version_id: str) -> OpenObject:
+    """The same, brought here first where it is still to come."""
+    try:
+        return await services.store.open_object(bucket, key, version_id)
+    except (NoSuchKey, NoSuchVersion, IsDeleteMarker) as error:
+        if not await arrived(services, request, bucket, key, version_id, error):
+            await refuse_missing(services, request, bucket, key, version_id, error)
+    return await open_here(services, request, bucket, key, version_id)
+
+
 async def open_object(
     services: Services, request: S3Request, *actions: str, bucket: Bucket, key: str, version_id: str
 ) -> OpenObject:
     """An object opened for reading, once every one of `actions` on it is allowed; the caller closes it."""
     check_key(key)
-    try:
-        opened = await services.store.open_object(bucket, key, version_id)
-    except (NoSuchKey, NoSuchVersion, IsDeleteMarker) as error:
-        await refuse_missing(services, request, bucket, key, version_id, error)
+    opened = await open_anyhow(services, request, bucket, key, version_id)
     try:
         for action in actions:
             await require_object(services, request, action, bucket, key, version_id, opened.info)
@@ -184,7 +228,10 @@ async def head_object(services: Services, request: S3Request, *actions: str) -> 
     try:
         info = await services.store.head_object(bucket, request.key, version_id)
     except (NoSuchKey, NoSuchVersion, IsDeleteMarker) as error:
-        await refuse_missing(services, request, bucket, request.key, version_id, error)
+        if not await arrived(services, request, bucket, request.key, version_id, error):
+            await refuse_missing(services, request, bucket, request.key, version_id, error)
+        async with await open_here(services, request, bucket, request.key, version_id) as opened:
+            info = opened.info
     for action in actions:
         await require_object(services, request, action, bucket, request.key, version_id, info)
     return bucket, version_id, info

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from aiohttp.web import BaseRequest
 
     from engine.store import ObjectStore
+    from engine.types import Bucket, Listing
 
 __all__ = [
+    "Arrivals",
     "BucketCheck",
     "Handler",
     "KeyDirectory",
+    "Lister",
     "RequestBody",
     "RequestObserver",
     "S3Error",
@@ -150,6 +153,22 @@ class S3Settings:
     max_metadata_size: int = 2048
 
 
+class Lister(Protocol):
+    """Gives pages of a bucket's objects, as `ObjectStore.list_objects`."""
+
+    async def list_objects(self, bucket: Bucket, *, prefix: str, delimiter: str, after: str, limit: int) -> Listing: ...
+
+
+class Arrivals(Lister, Protocol):
+    """Objects of buckets that a migration fills and that still lie at its source; asked only for buckets that have
+    settings. Lists them among the others, as if all were here."""
+
+    async def bring(self, bucket: Bucket, key: str) -> bool:
+        """Fetch the key from the source, if it has one to read through to; whether it may be here now. Raises S3Error
+        ServiceUnavailable where the source can't be had: that a key does not exist is said only when it's known."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What handlers work with."""
@@ -159,3 +178,4 @@ class Services:
     users: UserDirectory
     settings: S3Settings
     clock: Clock
+    arrivals: Arrivals | None = None

@@ -43,7 +43,13 @@ from engine.repair import RecodeWorker, RepairWorker
 from engine.store import ObjectStore
 from engine.suspicion import HealthWorker
 from engine.tally import TallyWorker
+from gateway.admin.migrations import routes as migration_routes
 from gateway.admin.service import AdminService
+from gateway.migrate.claims import DeletionObserver
+from gateway.migrate.jobs import Jobs
+from gateway.migrate.operations import MigrationOperations
+from gateway.migrate.read_through import ReadThrough
+from gateway.migrate.worker import MigrationWorker
 from gateway.s3.access import bucket_check
 from gateway.s3.contract import S3Settings, Services
 from gateway.s3.edge import S3Edge
@@ -113,14 +119,19 @@ class Gateway:
         self.bodies = BodyStore(fenced, epochs, self.placer)
         on_close(self.bodies.close)
         await self.bodies.start()
-        self.store = ObjectStore(fenced, self.bodies, self.deployment.keyring, self.clock)
+        self.store = ObjectStore(
+            fenced, self.bodies, self.deployment.keyring, self.clock, observers=(DeletionObserver(),)
+        )
         on_close(self.store.close)
         await self.store.start()
+        migrations = Jobs(fenced, self.store, self.deployment.secret, self.clock)
+        arrivals = ReadThrough(migrations, self.store)
+        on_close(arrivals.close)
         directory = self._open_accounts()
         on_close(directory.close)
         await directory.start()
         self._server = Server(
-            self._edge(directory),
+            self._edge(directory, arrivals),
             http=settings.http,
             limits=settings.limits,
             tls=settings.tls,
@@ -128,9 +139,11 @@ class Gateway:
             ready=self._not_ready,
         )
         self.tally = TallyWorker(self.bodies)
-        shared = self._shared_workers(epochs, fenced)
+        migrator = MigrationWorker(migrations, self.clock)
+        shared = self._shared_workers(epochs, fenced, migrator)
         for worker in shared:
             on_close(worker.release)
+        on_close(migrator.close)
         own: list[Worker] = [
             HealthWorker(self.bodies, self.placer, self.clock),
             EpochKeeper(epochs, lost=self._lost),
@@ -144,7 +157,10 @@ class Gateway:
         on_close(self.runner.close)
         self.runner.start()
         add_sources(self)
-        admin = AdminService(GatewayOperations(self), settings.data)
+        wake = partial(self.runner.wake, migrator.name)
+        admin = AdminService(
+            GatewayOperations(self), settings.data, migration_routes(MigrationOperations(migrations, wake))
+        )
         on_close(admin.close)
         await admin.start()
         on_close(self._server.drain)
@@ -238,7 +254,7 @@ class Gateway:
         except AccountError as error:
             raise ConfigError(f"users: {error}") from error
 
-    def _edge(self, directory: Directory) -> S3Edge:
+    def _edge(self, directory: Directory, arrivals: ReadThrough) -> S3Edge:
         settings = self.settings
         services = Services(
             store=self.store,
@@ -246,6 +262,7 @@ class Gateway:
             users=directory,
             settings=S3Settings(region=settings.region, base_domains=settings.domains),
             clock=self.clock,
+            arrivals=arrivals,
         )
         return S3Edge(
             register(services),
@@ -258,7 +275,9 @@ class Gateway:
             observe=self.metrics.requests.observe,
         )
 
-    def _shared_workers(self, epochs: Epochs, catalog: FencedCatalog) -> list[LeasedWorker]:
+    def _shared_workers(
+        self, epochs: Epochs, catalog: FencedCatalog, migrator: MigrationWorker
+    ) -> list[LeasedWorker]:
         """Work that one gateway at a time does for all."""
         leases = Leases(self.catalog, self.clock, holder=epochs.holder, lives=epochs.lives)
         workers: list[Worker] = [
@@ -267,6 +286,7 @@ class Gateway:
             CollectionWorker(self.bodies),
             CompactionWorker(self.bodies),
             FeedTrimmer(catalog, self.clock),
+            migrator,
             *self.store.workers(),
         ]
         return [LeasedWorker(worker, leases, self.clock) for worker in workers]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.s3.access import allows, check_version_id, denied, find_bucket, versioned, writer
+from gateway.s3.access import allows, arrive, check_version_id, denied, find_bucket, versioned, writer
 from gateway.s3.contract import S3Request, S3Response, Services
 from gateway.s3.rules.conditions import delete_condition
 from gateway.s3.rules.naming import check_key
@@ -19,6 +19,8 @@ async def delete_object(services: Services, request: S3Request) -> S3Response:
     condition = delete_condition(
         params.get("IfMatch"), params.get("IfMatchLastModifiedTime"), params.get("IfMatchSize")
     )
+    if not version_id:
+        await arrive(services, bucket, request.key, condition)
     result = await services.store.delete_object(
         bucket, request.key, version_id=version_id, condition=condition, owner=writer(request, bucket)
     )

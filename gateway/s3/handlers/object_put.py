@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.types import ObjectInfo
-from gateway.s3.access import require_write, writer
+from gateway.s3.access import arrive, require_write, writer
 from gateway.s3.checksums import Integrity, output_members
 from gateway.s3.contract import S3Request, S3Response, Services
 from gateway.s3.rules.attributes import attributes_in
@@ -19,6 +19,7 @@ async def put_object(services: Services, request: S3Request) -> S3Response:
     attributes = attributes_in(params, writer(request, bucket), services.settings.max_metadata_size)
     condition = write_condition(params)
     integrity = Integrity(request.headers, request.body)
+    await arrive(services, bucket, request.key, condition)
     info: ObjectInfo = await services.store.put_object(
         bucket,
         request.key,

@@ -8,7 +8,7 @@ from typing import Any
 from core.access import PrincipalKind
 from engine.errors import EngineError, NoSuchVersion
 from engine.types import Bucket, DeleteResult, WriteCondition
-from gateway.s3.access import allows, check_version_id, denied, find_bucket, versioned, writer
+from gateway.s3.access import allows, arrive, check_version_id, denied, find_bucket, versioned, writer
 from gateway.s3.contract import S3Request, S3Response, Services
 from gateway.s3.errors import S3Error, map_engine_error
 from gateway.s3.rules.conditions import delete_condition
@@ -58,7 +58,10 @@ async def _item(services: Services, request: S3Request, bucket: Bucket, named: M
         services, request, versioned("s3:DeleteObject", version_id), bucket, key=key, version_id=version_id
     ):
         raise denied()
-    return key, version_id, delete_condition(named.get("ETag"), named.get("LastModifiedTime"), named.get("Size"))
+    condition = delete_condition(named.get("ETag"), named.get("LastModifiedTime"), named.get("Size"))
+    if not version_id:
+        await arrive(services, bucket, key, condition)
+    return key, version_id, condition
 
 
 def _success(key: str, version_id: str, result: DeleteResult) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.s3.access import require_bucket
+from gateway.s3.access import lister, require_bucket
 from gateway.s3.contract import S3Request, S3Response, Services
 from gateway.s3.rules.paging import check_encoding, page_limit
 from gateway.s3.rules.rows import object_rows, prefix_rows
@@ -16,7 +16,9 @@ async def list_objects(services: Services, request: S3Request) -> S3Response:
     limit = page_limit(params, "MaxKeys", "max-keys")
     prefix, delimiter = params.get("Prefix") or "", params.get("Delimiter") or ""
     marker = params.get("Marker") or ""
-    listing = await services.store.list_objects(bucket, prefix=prefix, delimiter=delimiter, after=marker, limit=limit)
+    listing = await lister(services, bucket).list_objects(
+        bucket, prefix=prefix, delimiter=delimiter, after=marker, limit=limit
+    )
     output: dict[str, Any] = {
         "Name": bucket.name,
         "Prefix": prefix,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.s3.access import require_bucket
+from gateway.s3.access import lister, require_bucket
 from gateway.s3.contract import S3Request, S3Response, Services
 from gateway.s3.rules.paging import check_encoding, decode_token, encode_token, page_limit
 from gateway.s3.rules.rows import object_rows, prefix_rows
@@ -16,7 +16,7 @@ async def list_objects_v2(services: Services, request: S3Request) -> S3Response:
     limit = page_limit(params, "MaxKeys", "max-keys")
     prefix, delimiter = params.get("Prefix") or "", params.get("Delimiter") or ""
     token, start_after = params.get("ContinuationToken"), params.get("StartAfter")
-    listing = await services.store.list_objects(
+    listing = await lister(services, bucket).list_objects(
         bucket,
         prefix=prefix,
         delimiter=delimiter,

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from engine.errors import NoSuchUpload
 from engine.types import CompletePart, ObjectAttributes, Upload
-from gateway.s3.access import require_write
+from gateway.s3.access import arrive, require_write
 from gateway.s3.checksums import members_of, output_members
 from gateway.s3.contract import S3Request, S3Response, Services
 from gateway.s3.errors import S3Error
@@ -56,6 +56,7 @@ async def complete_multipart_upload(services: Services, request: S3Request) -> S
     bucket = await require_write(services, request, "s3:PutObject")
     condition = write_condition(params)
     parts = _named_parts(await request.document())
+    await arrive(services, bucket, request.key, condition)
     upload_id = str(params["UploadId"])
     try:
         upload = await services.store.get_upload(bucket, request.key, upload_id)

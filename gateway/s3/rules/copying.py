@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from engine.errors import IsDeleteMarker, NoSuchKey, NoSuchVersion
 from engine.open import OpenObject
 from engine.types import Bucket, ChecksumType, Outcome
-from gateway.s3.access import check_version_id, find_bucket, refuse_missing, require_object
+from gateway.s3.access import arrived, check_version_id, find_bucket, open_here, refuse_missing, require_object
 from gateway.s3.checksums import RunningDigest, encode, new_digest
 from gateway.s3.contract import S3Request, Services
 from gateway.s3.errors import S3Error
@@ -61,7 +61,9 @@ async def open_source(services: Services, request: S3Request, source: CopySource
             "The source of a copy request may not specifically refer to a delete marker by version id.",
         ) from error
     except (NoSuchKey, NoSuchVersion) as error:
-        await refuse_missing(services, request, bucket, source.key, source.version_id, error)
+        if not await arrived(services, request, bucket, source.key, source.version_id, error):
+            await refuse_missing(services, request, bucket, source.key, source.version_id, error)
+        opened = await open_here(services, request, bucket, source.key, source.version_id)
     try:
         await require_object(services, request, "s3:GetObject", bucket, source.key, source.version_id, opened.info)
         check_source(request.params, opened.info)
