@@ -87,7 +87,7 @@ class PostgresCatalog:
         may_create: bool = True,
         connections: int = 16,
         acquire_timeout: float = 10.0,
-        statement_timeout: float = 30.0,
+        statement_timeout: float = 15.0,
         patience: float = 15.0,
     ) -> PostgresCatalog:
         """Open the catalog in the database `url` (postgresql://…), whose tables are made or brought up to date.

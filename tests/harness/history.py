@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.harness.linearizability import Applied, Operation, State
-from tests.harness.live_server import LiveServer
-from tests.harness.load import ABSENT, PART, Gone, History, Load, content, expect, tag, trickle
+from tests.harness.load import ABSENT, PART, Door, Gone, History, Load, content, expect, tag, trickle
 
 #: How many new buckets are looked at again after they were looked at once.
 REMEMBERED = 20
@@ -182,7 +181,7 @@ def read(client: Any, bucket: str, key: str, history: History) -> tuple[str, str
     return answer["ETag"], value
 
 
-def settle(server: LiveServer, bucket: str, history: History) -> History:
+def settle(server: Door, bucket: str, history: History) -> History:
     """Read and list every key once more, so that the history ends with what is really there; the history that goes on
     from it.
 
@@ -207,7 +206,7 @@ def settle(server: LiveServer, bucket: str, history: History) -> History:
     return History(present, acknowledged=history.acknowledged, unknown=history.unknown, made=made)
 
 
-def empty(server: LiveServer) -> None:
+def empty(server: Door) -> None:
     """Remove what a load can have left: every version and upload of every bucket."""
     client = server.client()
     for bucket in [entry["Name"] for entry in client.list_buckets()["Buckets"]]:

@@ -15,13 +15,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
 from tests.harness.linearizability import NEVER, Operation, State, Step, check
-from tests.harness.live_server import LiveServer
 
 ABSENT: State = None
 SIZES = (0, 17, 3000, 10_000, 200_000, 1_500_000)
@@ -76,6 +75,12 @@ class History:
         return found
 
 
+class Door(Protocol):
+    """Whatever gives clients."""
+
+    def client(self, **options: Any) -> Any: ...
+
+
 class Load(abc.ABC):
     """Threads of boto3 clients on a few keys; each does one action after the other until told to stop or cut off.
 
@@ -86,7 +91,7 @@ class Load(abc.ABC):
     sizes: ClassVar[tuple[int, ...]] = SIZES
 
     def __init__(
-        self, server: LiveServer, history: History, *, seed: int, bucket: str, keys: int = 6, threads: int = 6
+        self, server: Door, history: History, *, seed: int, bucket: str, keys: int = 6, threads: int = 6
     ) -> None:
         self._history = history
         self._random = random.Random(seed)
@@ -123,7 +128,7 @@ class Load(abc.ABC):
                     self.cut_off += not isinstance(gone.__cause__, EndpointConnectionError | ConnectionRefusedError)
                 return
             except ClientError as error:
-                self.unexpected.append(f"{action} {key}: {error}")
+                self.note_unexpected(f"{action} {key}", error)
 
     def _work_slowly(self, seed: int) -> None:
         seeded = random.Random(seed)
@@ -138,7 +143,11 @@ class Load(abc.ABC):
                     self.cut_off += not isinstance(gone.__cause__, ConnectionRefusedError)
                 return
             except ClientError as error:
-                self.unexpected.append(f"slow put {key}: {error}")
+                self.note_unexpected(f"slow put {key}", error)
+
+    def note_unexpected(self, what: str, error: ClientError) -> None:
+        """An answer that no action knows what to make of."""
+        self.unexpected.append(f"{what}: {error}")
 
     @abc.abstractmethod
     def put_slowly(self, key: str, body: bytes, url: str) -> None:

@@ -18,8 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.harness.linearizability import Applied, Operation, State, Step
-from tests.harness.live_server import LiveServer
-from tests.harness.load import PART, SIZES, Gone, History, Load, content, expect, tag, trickle
+from tests.harness.load import PART, SIZES, Door, Gone, History, Load, content, expect, tag, trickle
 
 #: A version: its id, and its value or None for a delete marker.
 Entry: TypeAlias = tuple[str, str | None]
@@ -309,7 +308,7 @@ def read_version(client: Any, bucket: str, key: str, version: Entry, history: Ve
     history.add(key, Operation(f"get of version {version}", start, history.sees(version), time.monotonic()))
 
 
-def listed_versions(server: LiveServer, bucket: str) -> dict[str, Entries]:
+def listed_versions(server: Door, bucket: str) -> dict[str, Entries]:
     """Every version of every key, newest first, its value read by its id. The listing is taken as XML: boto3 parts
     versions from delete markers and so loses their order."""
     client = server.client(config=Config(signature_version="s3v4"))
@@ -337,7 +336,7 @@ def listed_versions(server: LiveServer, bucket: str) -> dict[str, Entries]:
         }
 
 
-def settle_versions(server: LiveServer, bucket: str, history: Versions) -> Versions:
+def settle_versions(server: Door, bucket: str, history: Versions) -> Versions:
     """Look at every version of every key, so that the history ends with what is really there; the history that goes on
     from it. Raises AssertionError if no order of the operations explains the answers."""
     client = server.client()
