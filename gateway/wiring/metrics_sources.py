@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from core.metrics import Sample
+from gateway.wiring.catalog_metrics import add_catalog_sources
 
 if TYPE_CHECKING:
     from gateway.wiring.build import Gateway
@@ -31,6 +32,7 @@ def add_sources(gateway: Gateway) -> None:
         kind="gauge",
         read=lambda: [({}, gateway.catalog.known_sequence)],
     )
+    add_catalog_sources(metrics, gateway.catalog)
 
 
 def _engine(gateway: Gateway) -> list[Sample]:

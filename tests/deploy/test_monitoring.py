@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import urllib.request
@@ -14,6 +15,7 @@ import yaml
 
 from tests.deploy.programs import ROOT, program, run
 from tests.harness.live_server import LiveServer, live_server
+from tests.harness.postgres_server import PostgresServer
 
 RULES = ROOT / "deploy" / "prometheus" / "atoll.rules.yml"
 RULES_TEST = Path(__file__).parent / "atoll.rules.test.yml"
@@ -62,8 +64,10 @@ class Exposed:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with live_server(tmp_path_factory.mktemp("metrics")) as running:
+def server(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[LiveServer]:
+    """On a shared catalog, which has figures besides."""
+    database = postgres.url(asyncio.run(postgres.new_database()))
+    with live_server(tmp_path_factory.mktemp("metrics"), env={"ATOLL_CATALOG": database}) as running:
         yield running
 
 
@@ -93,7 +97,7 @@ def test_every_label_and_named_value_is_one_that_a_gateway_gives(exposed: Expose
             for label, operator, value in _MATCHER.findall(matchers):
                 known = given.get(label, set()) if label not in _ADDED else {value}
                 named = set(value.split("|")) if operator == "=~" and label != "status" else {value}
-                if not known or (label in ("event", "worker", "operation") and not named <= known):
+                if not known or (label in ("event", "worker", "operation", "state") and not named <= known):
                     wrong.append((name, label, value))
         for by in re.findall(r"by \(([^)]*)\)", expression):
             grouped = {label.strip() for label in by.split(",")} - _ADDED
