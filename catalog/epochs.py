@@ -1,9 +1,9 @@
 """Epochs: which gateway processes live, and how far back their running reads can still see.
 
 Rows, all under EPOCH: "n" → the last epoch given out; "s" ‖ epoch → its state (living, dead), written at registration
-and when it is marked dead; "b" ‖ epoch → heartbeat time and read horizon. Every commit of a process reads its own
-state row (`guard`), so marking it dead fences it: once that transaction is durable, nothing of that process commits.
-The heartbeat is a row of its own, so that beating does not collide with commits.
+and when it is marked dead; "b" ‖ epoch → heartbeat time and read horizon; "i" ‖ epoch → what it tells of itself. Every
+commit of a process reads its own state row (`guard`), so marking it dead fences it: once that transaction is durable,
+nothing of that process commits. The heartbeat is a row of its own, so that beating does not collide with commits.
 
 Nobody's clock is compared with another's: a process is taken for dead when its heartbeat's row has not changed for so
 long, by the monotonic clock of one that kept looking all the while.
@@ -34,6 +34,7 @@ log = logging.getLogger("atoll.catalog")
 _LAST: Final = EPOCH + b"n"
 _STATES: Final = EPOCH + b"s"
 _BEATS: Final = EPOCH + b"b"
+_NOTES: Final = EPOCH + b"i"
 _SCAN: Final = 1000
 
 
@@ -187,15 +188,28 @@ class Epochs:
 
     # --- life and death ---
 
-    async def beat(self) -> None:
-        """Publish that this process lives, and its horizon. Raises EpochLost if it was marked dead."""
+    async def beat(self, note: bytes | None = None) -> None:
+        """Publish that this process lives, its horizon, and what it tells of itself. Raises EpochLost if it was marked
+        dead."""
         beat = BEAT_ROW.encode(BeatRow(time_us=self._clock.now_us(), horizon=self.oldest()))
 
         async def publish(txn: Transaction) -> None:
             await self.guard(txn)
             txn.put(_BEATS + u64(self.epoch), beat)
+            if note is not None:
+                txn.put(_NOTES + u64(self.epoch), note)
 
         await self._catalog.transact(publish)
+
+    async def notes(self) -> dict[int, bytes]:
+        """What each living process last told of itself; empty for one that did not yet."""
+
+        async def look(reader: Reader) -> dict[int, bytes]:
+            living = await _in_state(reader, EpochState.LIVING)
+            notes = await reader.get_many([_NOTES + u64(epoch) for epoch in living])
+            return {epoch: note or b"" for epoch, note in zip(living, notes, strict=True)}
+
+        return await self._catalog.read(look)
 
     async def live(self) -> list[int]:
         """All living epochs, oldest first."""
@@ -212,6 +226,7 @@ class Epochs:
             if await txn.get(_STATES + u64(epoch)) is not None:
                 txn.put(_STATES + u64(epoch), STATE_ROW.encode(StateRow(state=EpochState.DEAD)))
                 txn.delete(_BEATS + u64(epoch))
+                txn.delete(_NOTES + u64(epoch))
 
         await self._catalog.transact(mark)
 
@@ -246,6 +261,7 @@ class Epochs:
                 if now_beat == beat and state == self._living:
                     txn.put(_STATES + u64(epoch), STATE_ROW.encode(StateRow(state=EpochState.DEAD)))
                     txn.delete(_BEATS + u64(epoch))
+                    txn.delete(_NOTES + u64(epoch))
                     expired.append(epoch)
             return expired
 
@@ -284,7 +300,7 @@ class EpochKeeper:
     """Worker that beats for this process and marks others dead that were not seen to beat for `expiry` seconds.
 
     `lost` is told once when this process itself was declared dead: nothing that it writes is committed any more, and it
-    has to begin anew.
+    has to begin anew. `note` gives what this process tells of itself.
     """
 
     def __init__(
@@ -294,19 +310,21 @@ class EpochKeeper:
         interval: float = 3,
         expiry: float = 15,
         lost: Callable[[], None] | None = None,
+        note: Callable[[], bytes] | None = None,
     ) -> None:
         self.name = "epochs"
         self.interval = interval
         self._epochs = epochs
         self._expiry = expiry
         self._lost = lost
+        self._note = note
         self._marked = 0
 
     async def turn(self) -> WorkerState:
         """One beat, and a look at the others. Raises EpochLost when this process was declared dead. A catalog out of
         reach is no failure, after which beats would come more seldom: the others don't wait."""
         try:
-            await self._epochs.beat()
+            await self._epochs.beat(self._note() if self._note is not None else None)
             self._marked += len(await self._epochs.mark_expired(self._expiry))
         except EpochLost:
             lost, self._lost = self._lost, None

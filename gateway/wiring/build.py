@@ -60,6 +60,7 @@ from gateway.wiring.deployment import NODES, Deployment, open_deployment
 from gateway.wiring.metrics_sources import add_sources
 from gateway.wiring.nodes import NodeFollower, Nodes
 from gateway.wiring.operations import GatewayOperations
+from gateway.wiring.presence import presence
 from gateway.wiring.settings import Settings
 
 log = logging.getLogger("atoll.gateway")
@@ -73,6 +74,7 @@ class Gateway:
     deployment: Deployment
     catalog: Catalog
     nodes: Nodes
+    epochs: Epochs
     placer: LocalPlacer
     bodies: BodyStore
     store: ObjectStore
@@ -113,7 +115,7 @@ class Gateway:
         self.credentials = await root_credentials(settings, self.catalog, self.deployment.secret, self.clock.now_us())
         self.nodes = await self._open_nodes()
         self.placer = self.nodes.placer
-        epochs = await Epochs.register(self.catalog, self.clock)
+        epochs = self.epochs = await Epochs.register(self.catalog, self.clock)
         on_close(epochs.close)
         fenced = FencedCatalog(self.catalog)  # what background work under a lease reaches the catalog through
         self.bodies = BodyStore(fenced, epochs, self.placer)
@@ -146,7 +148,7 @@ class Gateway:
         on_close(migrator.close)
         own: list[Worker] = [
             HealthWorker(self.bodies, self.placer, self.clock),
-            EpochKeeper(epochs, lost=self._lost),
+            EpochKeeper(epochs, lost=self._lost, note=partial(presence, self)),
             self.tally,
         ]
         if not self.catalog.exclusive:

@@ -20,6 +20,7 @@ from gateway.admin.service import NewUser
 from gateway.wiring import deployment
 from gateway.wiring.checking import Checking, Place
 from gateway.wiring.health import health
+from gateway.wiring.presence import gateways
 
 if TYPE_CHECKING:
     from core.worker_runner import RunningWorker
@@ -50,6 +51,7 @@ class GatewayOperations:
             "uptime_seconds": round(time.monotonic() - gateway.started, 1),
             "warnings": [*gateway.warnings(), *await self._hold()],
             "nodes": await asyncio.gather(*(self._node(node) for node in gateway.placer.nodes())),
+            "gateways": await gateways(gateway),
             "health": await health(gateway),
             "workers": await self.workers(),
         }

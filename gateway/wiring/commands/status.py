@@ -38,6 +38,8 @@ def _print(console: Console, status: dict[str, Any]) -> None:
         pieces = "counting" if node["piece_bytes"] is None else human_size(node["piece_bytes"])
         nodes.add_row(node["name"], state, pieces, node["device"], used, free, node["domain"])
     console.print(nodes)
+    if len(status["gateways"]) > 1:
+        _print_gateways(console, status["gateways"])
     health = status["health"]
     console.print(f"health of objects: [bold]{health['state']}[/]", highlight=False, soft_wrap=True)
     for name, count in health["counts"].items():
@@ -48,3 +50,12 @@ def _print(console: Console, status: dict[str, Any]) -> None:
     for worker in status["workers"]:
         workers.add_row(worker["name"], worker["state"], worker["last_error"] or worker["progress"])
     console.print(workers)
+
+
+def _print_gateways(console: Console, gateways: list[dict[str, Any]]) -> None:
+    table = Table("gateway", "host", "version", "nodes that it finds down", title="Gateways", title_justify="left")
+    for gateway in gateways:
+        down = [f"{node['name']}: {node['error']}" for node in gateway["nodes"] if not node["up"]]
+        here = f"{gateway['endpoint']}{' (this one)' if gateway['self'] else ''}"
+        table.add_row(here, gateway["host"], gateway["version"], "\n".join(down) or "none")
+    console.print(table)
