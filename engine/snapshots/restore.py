@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -87,20 +88,30 @@ async def restore_folder(
     deployment: bytes,
     folder: Path,
     progress: Progress | None = None,
+    *,
+    earliest_us: int = 0,
+    finish: Callable[[Catalog], Awaitable[None]] | None = None,
 ) -> Restored:
     """Make an LMDB catalog in `folder`, which must be absent or empty; it appears only when it is complete, so a
-    restore that was cut short is simply begun again. Raises NothingToRestore, StartRefused, FutureVersion."""
+    restore that was cut short is simply begun again. `finish` is called on the catalog when it holds its rows; raising
+    there ends the restore. A point from before `earliest_us` is refused. Raises NothingToRestore, StartRefused,
+    FutureVersion."""
     await asyncio.to_thread(require_vacant, folder)
     partial = folder.with_name(folder.name + ".restoring")
     refused: frozenset[tuple[str, str]] = frozenset()
     spoilt: list[str] = []
     for _ in range(_ROUNDS):
         found, step = await find_point(sources, keys, deployment, refused)
+        if step.facts.time_us < earliest_us:
+            found_us, why = step.facts.time_us, "; ".join([*_warnings(found, step.facts), *spoilt])
+            raise NothingToRestore(f"the newest whole point is of {_text(found_us)}, too old{why and ': '}{why}")
         await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
         try:
             catalog = await LmdbCatalog.open(partial)
             try:
                 rows = await write_point(catalog, keys, deployment, step, spoilt, progress)
+                if finish is not None:
+                    await finish(catalog)
             finally:
                 await catalog.close()
         except PartUnreadable as error:
@@ -177,6 +188,10 @@ async def _apply(catalog: Catalog, content: Content) -> None:
                 txn.delete(key)
 
         await catalog.transact(delete)
+
+
+def _text(time_us: int) -> str:
+    return datetime.fromtimestamp(time_us / 1e6, tz=UTC).isoformat(timespec="milliseconds")
 
 
 def _warnings(found: Survey, facts: Facts) -> list[str]:

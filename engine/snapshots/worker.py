@@ -209,7 +209,8 @@ class SnapshotWorker:
         except FeedTrimmed:
             log.warning("the change feed was trimmed before a snapshot held it: a new base is due")
             self._behind = True
-        self._due = self._clock.monotonic() + self._limits.every
+        # Timers may fire a little early: a turn that comes just before its time is not to wait for the next one.
+        self._due = self._clock.monotonic() + 0.9 * self._limits.every
         return state
 
     async def _extend(self, lineage: int, chain: ChainRow, root: RootKeys, *, even_none: bool) -> tuple[ChainRow, bool]:

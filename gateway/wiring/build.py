@@ -62,6 +62,7 @@ from gateway.wiring.nodes import NodeFollower, Nodes
 from gateway.wiring.operations import GatewayOperations
 from gateway.wiring.presence import presence
 from gateway.wiring.settings import Settings
+from gateway.wiring.snapshots import Snapshots
 
 log = logging.getLogger("atoll.gateway")
 
@@ -81,6 +82,7 @@ class Gateway:
     users: UserStore
     runner: WorkerRunner
     tally: TallyWorker
+    snapshots: Snapshots
     credentials: RootCredentials
 
     def __init__(self, settings: Settings, on_lost: Callable[[], None] | None = None) -> None:
@@ -141,6 +143,8 @@ class Gateway:
             ready=self._not_ready,
         )
         self.tally = TallyWorker(self.bodies)
+        self.snapshots = Snapshots(self, fenced)
+        await self.snapshots.start()
         migrator = MigrationWorker(migrations, self.clock)
         shared = self._shared_workers(epochs, fenced, migrator)
         for worker in shared:
@@ -221,8 +225,8 @@ class Gateway:
                 )
             if nodes.exists() and any(nodes.iterdir()):
                 raise StartRefused(
-                    f"{nodes} holds nodes but {folder} is missing or empty; put it back, or restore a backup of it "
-                    f"with `atoll catalog restore`"
+                    f"{nodes} holds nodes but {folder} is missing or empty; put it back, restore a backup of it with "
+                    f"`atoll catalog restore`, or what the nodes know with `atoll restore`"
                 )
         return await LmdbCatalog.open(folder, clock=self.clock)
 
@@ -285,12 +289,14 @@ class Gateway:
         workers: list[Worker] = [
             RepairWorker(self.bodies),
             RecodeWorker(self.bodies),
-            CollectionWorker(self.bodies),
+            CollectionWorker(self.bodies, covers=self.snapshots.covers),
             CompactionWorker(self.bodies),
             FeedTrimmer(catalog, self.clock),
             migrator,
             *self.store.workers(),
         ]
+        if self.snapshots.worker is not None:
+            workers.append(self.snapshots.worker)
         return [LeasedWorker(worker, leases, self.clock) for worker in workers]
 
     def _not_ready(self) -> str:

@@ -18,6 +18,7 @@ COMMANDS = {
     "user": "Add, list and remove users.",
     "keys": "Export or rotate the root key.",
     "catalog": "Back up or restore the catalog.",
+    "restore": "Make a lost data folder again from its nodes and the root key.",
     "migrate": "Copy buckets in from another S3 service.",
     "worker": "List background workers, or run one now.",
 }

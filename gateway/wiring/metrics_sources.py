@@ -26,6 +26,15 @@ def add_sources(gateway: Gateway) -> None:
     metrics.source("atoll_worker_turns", "Turns of background workers", read=lambda: _workers(gateway, "turns"))
     metrics.source("atoll_worker_errors", "Failed turns of workers", read=lambda: _workers(gateway, "errors"))
     metrics.source("atoll_worker_busy_seconds", "Time in turns", read=lambda: _workers(gateway, "busy_seconds"))
+    snapshots = gateway.snapshots.samples
+    metrics.source("atoll_snapshot_lag_seconds", "For how long the oldest change waits for a snapshot", kind="gauge",
+                   read=lambda: snapshots("lag"))  # fmt: skip
+    metrics.source("atoll_snapshot_sequence", "Commits up to this are in a snapshot", kind="gauge",
+                   read=lambda: snapshots("sequence"))  # fmt: skip
+    metrics.source("atoll_snapshot_bytes", "Bytes on nodes of the snapshot that a restore would take", kind="gauge",
+                   read=lambda: snapshots("bytes"))  # fmt: skip
+    metrics.source("atoll_snapshot_parts", "Parts that a restore would read", kind="gauge",
+                   read=lambda: snapshots("parts"))  # fmt: skip
     metrics.source(
         "atoll_catalog_sequence",
         "Newest durable commit",

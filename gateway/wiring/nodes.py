@@ -57,6 +57,11 @@ class NodeRow(Record, tag=1, kw_only=True, frozen=True):
 NODE_ROW: Final = Codec(NodeRow)
 
 
+def node_key(node_id: bytes) -> bytes:
+    """The key of a node's row."""
+    return _ROWS + node_id
+
+
 async def read_nodes(reader: Reader) -> dict[bytes, NodeRow]:
     """Every node by its id."""
     rows = await reader.scan(_ROWS, prefix_end(_ROWS), limit=_MOST)

@@ -16,6 +16,7 @@ from catalog.backup import backup
 from catalog.hold import held, lift_hold
 from core.errors import AtollError
 from core.workers import Forceable, WorkerReport
+from engine.collection import CollectionWorker
 from gateway.admin.service import NewUser
 from gateway.wiring import deployment
 from gateway.wiring.checking import Checking, Place
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.wiring.build import Gateway
 
 _STEP = 0.1  # seconds between the steps that an operator sees
+_STAGES = 3  # from a released body to deleted pieces
 
 
 class OperationRefused(AtollError):
@@ -49,10 +51,11 @@ class GatewayOperations:
             "deployment": gateway.deployment.row.id.hex(),
             "root_key": gateway.deployment.keyring.root_key_id,
             "uptime_seconds": round(time.monotonic() - gateway.started, 1),
-            "warnings": [*gateway.warnings(), *await self._hold()],
+            "warnings": [*gateway.warnings(), *await self._hold(), *await gateway.snapshots.warnings()],
             "nodes": await asyncio.gather(*(self._node(node) for node in gateway.placer.nodes())),
             "gateways": await gateways(gateway),
             "health": await health(gateway),
+            "snapshots": await gateway.snapshots.status(),
             "workers": await self.workers(),
         }
 
@@ -106,7 +109,14 @@ class GatewayOperations:
         running = self._gateway.runner.workers().get(name)
         if running is not None and isinstance(running.worker, Forceable):
             running.worker.force()
-        return _report(name, await self._gateway.runner.run(name))
+        report = await self._gateway.runner.run(name)
+        if name == CollectionWorker.name and self._gateway.snapshots.worker is not None:
+            # Each stage's rows have to be in a snapshot before the pieces go.
+            for _ in range(_STAGES):
+                self._gateway.snapshots.worker.force()
+                await self._gateway.runner.run(self._gateway.snapshots.worker.name)
+                report = await self._gateway.runner.run(name)
+        return _report(name, report)
 
     async def users(self) -> list[dict[str, Any]]:
         return [

@@ -10,7 +10,7 @@ from typing import Any
 
 from catalog.postgres_engine.address import is_address
 from core import crashpoints
-from core.config import Layer, Secret, Size, environment_layer, file_layer, load
+from core.config import Duration, Layer, Secret, Size, environment_layer, file_layer, load
 from gateway.server_settings import HttpSettings, LimitSettings, TlsSettings
 
 PREFIX = "ATOLL_"
@@ -47,6 +47,21 @@ class CatalogSettings:
 
 
 @dataclass(frozen=True)
+class SnapshotSettings:
+    """Snapshots of the catalog on the nodes. `every`: seconds between two while there are changes; 0: none are made.
+    `retention`: seconds after which nothing deleted is left in any."""
+
+    every: Duration = 4.0
+    retention: Duration = 86_400.0
+
+    def __post_init__(self) -> None:
+        if self.every and not 0.1 <= self.every <= 3600:
+            raise ValueError("snapshots.every must be 0, or from 0.1 s to 1 h")
+        if self.retention < 10 * self.every:
+            raise ValueError("snapshots.retention must be at least ten times snapshots.every")
+
+
+@dataclass(frozen=True)
 class LogSettings:
     level: str = "info"
     access: bool = False
@@ -70,6 +85,7 @@ class Settings:
     root_key_file: Path | None = None
     nodes: tuple[Path, ...] = ()
     catalog: CatalogSettings = field(default_factory=CatalogSettings)
+    snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
     free_space_floor: Size = 1 << 30
     trusted_proxies: tuple[str, ...] = ()
     tls: TlsSettings = field(default_factory=TlsSettings)

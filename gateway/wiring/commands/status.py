@@ -25,6 +25,15 @@ def command(config: Path | None, data: str | None, as_json: bool) -> None:
     _print(Console(), status)
 
 
+def _snapshots(shown: dict[str, Any]) -> str:
+    if not shown["enabled"]:
+        return "[bold yellow]off[/]"
+    if not shown["exists"]:
+        return "none yet"
+    behind = f"{shown['lag_seconds']:.1f} s behind" if shown["lag_seconds"] else "hold every change"
+    return f"{behind}; newest of {shown['point']}, {shown['parts']} parts, {human_size(shown['bytes'])} on the nodes"
+
+
 def _print(console: Console, status: dict[str, Any]) -> None:
     title = f"Atoll {status['version']} at {status['endpoint']}, deployment {status['deployment']}"
     console.print(title, highlight=False, soft_wrap=True)
@@ -46,6 +55,7 @@ def _print(console: Console, status: dict[str, Any]) -> None:
         console.print(f"  {name.replace('_', ' ')}: {count}", highlight=False, soft_wrap=True)
     for damage in health["damage"]:
         console.print(f"  {damage}", highlight=False, soft_wrap=True)
+    console.print(f"snapshots of the catalog: {_snapshots(status['snapshots'])}", highlight=False, soft_wrap=True)
     workers = Table("worker", "state", "progress", title="Background work", title_justify="left")
     for worker in status["workers"]:
         workers.add_row(worker["name"], worker["state"], worker["last_error"] or worker["progress"])

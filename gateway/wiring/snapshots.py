@@ -1,0 +1,96 @@
+"""Snapshots of the catalog as this gateway keeps them: the worker, what status and metrics tell of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from catalog.feed import FeedConsumer
+from catalog.interface import Catalog
+from core.metrics import Sample
+from engine.snapshots.freshness import Cover, Covers, Freshness
+from engine.snapshots.keys import SnapshotKeys
+from engine.snapshots.rows import CONSUMER
+from engine.snapshots.worker import RootKeys, SnapshotLimits, SnapshotWorker
+
+if TYPE_CHECKING:
+    from gateway.wiring.build import Gateway
+
+#: Seconds, or so many times the interval, after which a snapshot is called stale.
+_STALE = 60.0
+_STALE_INTERVALS = 10
+
+
+class Snapshots:
+    """`worker` and `covers` are None where the settings want no snapshots."""
+
+    def __init__(self, gateway: Gateway, catalog: Catalog) -> None:
+        """`catalog` is what background work reaches the catalog through."""
+        settings = gateway.settings.snapshots
+        self._gateway = gateway
+        self.worker: SnapshotWorker | None = None
+        self.covers: Covers | None = None
+        if settings.every:
+            self._root = RootKeys("", SnapshotKeys(gateway.deployment.keyring.derive))
+            self.covers = Cover(catalog, gateway.clock)
+            self.worker = SnapshotWorker(
+                catalog,
+                gateway.placer,
+                gateway.clock,
+                deployment=gateway.deployment.row.id,
+                root=self._root_keys,
+                limits=SnapshotLimits(settings.every, settings.retention),
+            )
+
+    async def start(self) -> None:
+        """Let the feed be trimmed where no snapshots are wanted any more."""
+        if self.worker is None:
+            await FeedConsumer(self._gateway.catalog, CONSUMER).unregister()
+
+    def _root_keys(self) -> RootKeys:
+        keyring = self._gateway.deployment.keyring
+        if self._root.id != keyring.root_key_id:
+            self._root = RootKeys(keyring.root_key_id, SnapshotKeys(keyring.derive))
+        return self._root
+
+    async def look(self) -> Freshness:
+        """As of now."""
+        return await Freshness.look(self._gateway.catalog, self._gateway.clock)
+
+    async def status(self) -> dict[str, Any]:
+        """For `atoll status`: `lag_seconds` for which the oldest change waits, the newest point, its chain's size."""
+        if self.worker is None:
+            return {"enabled": False}
+        fresh = await self.look()
+        return {
+            "enabled": True,
+            "exists": fresh.exists,
+            "lag_seconds": round(fresh.lag, 3),
+            "point": _text(fresh.point_us) if fresh.exists else "",
+            "sequence": fresh.sequence,
+            "parts": fresh.parts,
+            "bytes": fresh.bytes,
+            "building": fresh.building,
+        }
+
+    async def warnings(self) -> list[str]:
+        """What an operator should know, a sentence each."""
+        if self.worker is None:
+            return ["no snapshots of the catalog are kept: when this machine is lost, everything is"]
+        fresh = await self.look()
+        limit = max(_STALE, _STALE_INTERVALS * self._gateway.settings.snapshots.every)
+        if fresh.exists and fresh.lag <= limit:
+            return []
+        if fresh.exists:
+            return [f"the newest snapshot of the catalog, of {_text(fresh.point_us)}, is {fresh.lag:.0f} s behind"]
+        return ["there is no snapshot of the catalog yet"]
+
+    def samples(self, figure: str) -> list[Sample]:
+        """One figure of `Freshness`, as of the last turn, for metrics."""
+        if self.worker is None or not self.worker.freshness.exists:
+            return []
+        return [({}, float(getattr(self.worker.freshness, figure)))]
+
+
+def _text(time_us: int) -> str:
+    return datetime.fromtimestamp(time_us / 1e6, tz=UTC).isoformat(timespec="milliseconds")
