@@ -13,6 +13,7 @@ from collections.abc import Callable
 log = logging.getLogger("atoll.http")
 
 _BACKLOG = 1024
+_HANDSHAKE = 3.0  # seconds that a client has for its TLS handshake with a server that ends
 
 
 class Listener:
@@ -58,7 +59,11 @@ class Listener:
                 while True:
                     accepted.append(listening.accept()[0])
         loop = asyncio.get_running_loop()
-        joined = (loop.connect_accepted_socket(self._factory, one, ssl=self._tls) for one in accepted)
+        patience = _HANDSHAKE if self._tls is not None else None
+        joined = (
+            loop.connect_accepted_socket(self._factory, one, ssl=self._tls, ssl_handshake_timeout=patience)
+            for one in accepted
+        )
         for result in await asyncio.gather(*joined, return_exceptions=True):
             if isinstance(result, BaseException):
                 log.info("connection lost while it was opened", extra={"fields": {"error": str(result)}})

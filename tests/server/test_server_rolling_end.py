@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from pathlib import Path
 
 import pytest
+import trustme
 import uvloop
 from aiohttp import web
 
 from gateway.server_settings import HttpSettings
 from tests.server.server_support import running
+from tests.server.test_server_tls import write
 
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 READY = b"GET /-/health/ready HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -105,3 +108,17 @@ async def test_a_large_answer_leaves_wholly_before_the_end() -> None:
         assert not drain.done()
         assert len(await whole(reader)) == size
         await asyncio.wait_for(drain, 2)
+
+
+def test_a_client_that_begins_no_handshake_holds_up_the_end_for_moments_only(tmp_path: Path) -> None:
+    tls, _serial = write(tmp_path, trustme.CA())
+
+    async def scenario() -> None:
+        async with running(http=HttpSettings(drain_timeout=60), tls=tls) as one:
+            with contextlib.ExitStack() as silent:
+                for _ in range(20):  # accepted by the system alone when the drain begins
+                    silent.enter_context(socket.create_connection((one.host, one.port)))
+                await asyncio.wait_for(one.server.drain(), 10)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())
