@@ -90,6 +90,7 @@ class CompactionWorker:
         self._small: dict[str, _Group] = {}
         self._force = False
         self._exact = True  # the first walk counts members one by one: a crash may have left unmarked dead ones
+        self._living: set[int] = set()  # epochs, when the last walk began
 
     def force(self) -> None:
         """Let the next walk merge whatever is small, however little it is, and count members one by one."""
@@ -98,6 +99,8 @@ class CompactionWorker:
 
     async def turn(self) -> WorkerState:
         await self._mark_lost_slices()
+        if not self._cursor:
+            await self._look_for_the_dead()
         try:
             more = await self._walk()
         except (Unavailable, Damaged, StorageFull) as error:
@@ -133,6 +136,12 @@ class CompactionWorker:
             await self._bodies.catalog.transact(mark)
             # Only now, so that none is forgotten when that fails; more may have come meanwhile, behind these.
             del self._bodies.lost_slices[: len(lost)]
+
+    async def _look_for_the_dead(self) -> None:
+        """A gateway that died since the last walk can't mark any more which slices it wrote in vain."""
+        living = set(await self._bodies.epochs.live())
+        self._exact = self._exact or not self._living <= living
+        self._living = living
 
     async def _walk(self) -> bool:
         """Look at the next page of packs; compact a group when there is one. False at the end of the walk."""

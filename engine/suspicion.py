@@ -15,6 +15,9 @@ from engine.segments.proof import Finding, VerifiedSegment
 from engine.segments.reports import Report
 
 _BATCH = 32
+#: Seconds between looks at what other gateways suspect at least, and in proportion to what a look took.
+_LOOK_AROUND = 5.0
+_SHARE = 50
 
 
 class Prober(Protocol):
@@ -63,9 +66,12 @@ class HealthWorker:
 
     def __init__(self, bodies: BodyStore, prober: Prober, clock: Clock) -> None:
         self._bodies, self._prober, self._clock = bodies, prober, clock
+        self._look_at = clock.monotonic() + _LOOK_AROUND  # what was known at the start, the store has loaded
 
     async def turn(self) -> WorkerState:
         await self._prober.probe()
+        if not self._bodies.catalog.exclusive:
+            await self._look_around()
         reports = self._bodies.reports.take(_BATCH)
         by_segment: dict[bytes, list[Report]] = {}
         for report in reports:
@@ -73,6 +79,14 @@ class HealthWorker:
         for segment_id, group in by_segment.items():
             await self._prove(segment_id, group)
         return WorkerState.BUSY if len(self._bodies.reports) else WorkerState.IDLE
+
+    async def _look_around(self) -> None:
+        """Learn what other gateways suspect, and what they have repaired."""
+        began = self._clock.monotonic()
+        if began >= self._look_at:
+            await self._bodies.registry.load_suspects()
+            ended = self._clock.monotonic()
+            self._look_at = ended + max(_LOOK_AROUND, _SHARE * (ended - began))
 
     async def _prove(self, segment_id: bytes, group: Sequence[Report]) -> None:
         segment = await self._bodies.registry.get(segment_id, fresh=True)

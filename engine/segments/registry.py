@@ -10,6 +10,8 @@ from engine.layout_data import SEGMENT, SUSPECT, parse_suspect_key, prefix_end
 from engine.records_data import SEGMENT_ROW, PieceRow, SegmentRow
 from erasure.scheme import Scheme, SegmentShape
 
+_SUSPECTS = 5000
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -74,19 +76,23 @@ class SegmentRegistry:
     # Suspicion
 
     async def load_suspects(self) -> int:
-        """Read every suspicion from the catalog, at start; returns how many there are."""
+        """Read every suspicion from the catalog, other gateways' too; returns how many there are."""
         after, end = SUSPECT, prefix_end(SUSPECT)
 
         async def page(reader: Reader) -> list[tuple[bytes, bytes]]:
-            return await reader.scan(after, end, limit=5000, keys_only=True)
+            return await reader.scan(after, end, limit=_SUSPECTS, keys_only=True)
 
-        self._suspects.clear()
+        found: dict[bytes, set[tuple[int, int]]] = {}
         count = 0
         while rows := await self._catalog.read(page):
             for key, _ in rows:
-                self.suspect(*parse_suspect_key(key))
+                segment_id, index, stripe = parse_suspect_key(key)
+                found.setdefault(segment_id, set()).add((index, stripe))
             count += len(rows)
             after = rows[-1][0] + b"\0"
+            if len(rows) < _SUSPECTS:
+                break
+        self._suspects = found
         return count
 
     def suspect(self, segment_id: bytes, index: int, stripe: int) -> None:
