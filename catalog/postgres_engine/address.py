@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 SCHEMES: Final = ("postgresql", "postgres")
 _SECRET_OPTIONS: Final = frozenset({"password", "sslpassword"})
@@ -26,4 +26,4 @@ def redacted(url: str) -> str:
         return "postgresql://" + _HIDDEN
     shown = urlencode([(name, _HIDDEN if name in _SECRET_OPTIONS else value) for name, value in options], safe="*/")
     netloc = (user + (colon and colon + _HIDDEN)) + at + host
-    return urlunsplit((parts.scheme, netloc, parts.path, shown, ""))
+    return f"{parts.scheme}://{netloc}{parts.path}{shown and '?' + shown}"
