@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,23 @@ if TYPE_CHECKING:
 #: Seconds, or so many times the interval, after which a snapshot is called stale.
 _STALE = 60.0
 _STALE_INTERVALS = 10
+
+
+class Standstill:
+    """For how long nobody has looked how fresh the newest snapshot is: a worker that hangs must not look well."""
+
+    def __init__(self, monotonic: Callable[[], float], patience: float) -> None:
+        """`patience`: seconds between two looks that are nothing to speak of."""
+        self._monotonic, self._patience = monotonic, patience
+        self._last: Freshness | None = None
+        self._since = monotonic()
+
+    def seconds(self, freshness: Freshness) -> float:
+        """Since `freshness`, which every look makes anew, was first seen here; 0 within the patience."""
+        now = self._monotonic()
+        if freshness is not self._last:
+            self._last, self._since = freshness, now
+        return now - self._since if now - self._since > self._patience else 0.0
 
 
 class Snapshots:
@@ -41,6 +59,7 @@ class Snapshots:
                 root=self._root_keys,
                 limits=SnapshotLimits(settings.every, settings.retention),
             )
+            self._standstill = Standstill(gateway.clock.monotonic, max(_STALE, _STALE_INTERVALS * settings.every))
 
     async def start(self) -> None:
         """Let the feed be trimmed where no snapshots are wanted any more."""
@@ -86,10 +105,12 @@ class Snapshots:
         return ["there is no snapshot of the catalog yet"]
 
     def samples(self, figure: str) -> list[Sample]:
-        """One figure of `Freshness`, as of the last turn, for metrics."""
+        """One figure of `Freshness`, as of the last turn, for metrics; the lag grows on while no turn ends."""
         if self.worker is None or not self.worker.freshness.exists:
             return []
-        return [({}, float(getattr(self.worker.freshness, figure)))]
+        freshness = self.worker.freshness
+        more = self._standstill.seconds(freshness) if figure == "lag" else 0.0
+        return [({}, float(getattr(freshness, figure)) + more)]
 
 
 def _text(time_us: int) -> str:
