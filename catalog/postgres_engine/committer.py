@@ -137,9 +137,11 @@ class Committer:
         conflicts = 0
         explain = False
         while batch.members:
-            self.counters.statements += 1
+            statement = self.counters.statements
             try:
-                rows = await self._commits.once(statements.COMMIT, *batch.arguments(identity, explain=explain))
+                rows = await self._commits.once(
+                    statements.COMMIT, *batch.arguments(identity, explain=explain), on_send=self._count
+                )
             except CatalogError:
                 raise
             except Exception as error:
@@ -155,14 +157,14 @@ class Committer:
                     continue
                 if not is_lost(error):
                     raise translate(error) from None
-                if batch.writes and await self._happened(identity, error):
-                    rows = [((), ())]
-                else:
+                sent = self.counters.statements > statement
+                if not (sent and batch.writes and await self._happened(identity, error)):
                     if backoff.over:
                         raise translate(error) from None
                     identity = self._identities.new()  # the other one's place is taken
                     await backoff.pause()
                     continue
+                rows = [((), ())]
             keys, ranges = rows[0][0], rows[0][1]
             if not keys and not ranges:
                 self._succeed(batch)
@@ -170,6 +172,9 @@ class Committer:
             for member in batch.expel(keys, [place - 1 for place in ranges]):
                 self.counters.stale += 1
                 member.outcome.set_result(False)
+
+    def _count(self) -> None:
+        self.counters.statements += 1
 
     def _succeed(self, batch: Batch) -> None:
         self.counters.transactions += len(batch.members)

@@ -25,6 +25,10 @@ _NETWORK_SECONDS: Final = 10
 _PLANNER: Final = (
     "SET enable_seqscan = off; SET enable_bitmapscan = off; SET plan_cache_mode = force_generic_plan; SET jit = off"
 )
+#: What is acknowledged must outlive a crash, whatever the server's default is; stronger settings stay.
+_DURABLE: Final = (
+    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+)
 
 
 class Connector:
@@ -51,7 +55,7 @@ class Connector:
         try:
             self._watch(connection)
             if is_postgres(await connection.fetchval("SELECT version()")):
-                await connection.execute(_PLANNER)
+                await connection.execute(f"{_PLANNER}; {_DURABLE}")
         except BaseException:
             connection.terminate()
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -54,9 +54,11 @@ class Database:
                     connection.terminate()
                 raise
 
-    async def once(self, statement: str, *arguments: object) -> list[Any]:
-        """Send a statement, once. Raises what asyncpg does, or CatalogUnavailable."""
+    async def once(self, statement: str, *arguments: object, on_send: Callable[[], None] = lambda: None) -> list[Any]:
+        """Send a statement, once. `on_send` is called when there is a connection to send it on: an error before that
+        did nothing. Raises what asyncpg does, or CatalogUnavailable."""
         async with self.use() as connection, asyncio.timeout(self._connector.patience):
+            on_send()
             rows: list[Any] = await connection.fetch(statement, *arguments)
             return rows
 

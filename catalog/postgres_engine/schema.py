@@ -13,6 +13,7 @@ comes in a later release than what adds its successor, when no gateway of the ol
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from typing import Any, Final
 from catalog.errors import Corrupt, FutureVersion
 from catalog.postgres_engine.failures import is_conflict, sqlstate
 from core.errors import StartRefused
+
+log = logging.getLogger("atoll.catalog")
 
 #: undefined_table
 _ABSENT: Final = "42P01"
@@ -79,6 +82,8 @@ async def prepare(connection: Any, *, may_create: bool, steps: Sequence[Step] = 
     """Bring the tables up to this program. Raises FutureVersion when a newer one has changed them beyond its
     understanding, StartRefused when there are none and none may be made, Corrupt when they are not ours."""
     postgres = is_postgres(await connection.fetchval("SELECT version()"))
+    if postgres and await connection.fetchval("SHOW fsync") == "off":
+        log.warning("the catalog's database runs with fsync off: a crash of its machine loses what was acknowledged")
     for attempt in range(_ATTEMPTS):
         try:
             await _prepare(connection, may_create, steps, postgres)

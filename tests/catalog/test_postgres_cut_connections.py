@@ -20,6 +20,7 @@ from tests.harness.cutting_proxy import CuttingProxy, cutting_proxy
 from tests.harness.postgres_server import PostgresServer
 
 COUNTER = ENGINE + b"counter"
+BLIND = ENGINE + b"blind"
 
 
 @pytest.fixture
@@ -55,6 +56,15 @@ async def count(catalog: PostgresCatalog, mark: int) -> int:
         return value
 
     return await catalog.transact(work)
+
+
+async def blindly(catalog: PostgresCatalog) -> None:
+    """A transaction that reads nothing, so that only its commit needs the database."""
+
+    async def work(txn: Transaction) -> None:
+        txn.put(BLIND, b"")
+
+    await catalog.transact(work)
 
 
 async def value(catalog: PostgresCatalog) -> int:
@@ -180,6 +190,8 @@ async def test_a_database_out_of_reach_is_told_and_nothing_is_written(
         with pytest.raises(CatalogUnavailable):
             await count(catalog, 2)
         with pytest.raises(CatalogUnavailable):
+            await blindly(catalog)
+        with pytest.raises(CatalogUnavailable):
             await catalog.sequence()
 
         async def in_trouble() -> bool:
@@ -189,6 +201,7 @@ async def test_a_database_out_of_reach_is_told_and_nothing_is_written(
         proxy.refusing = False
         assert await value(catalog) == 1
         assert await count(catalog, 3) == 2
+        assert await catalog.read(lambda reader: reader.get(BLIND)) is None
         await catalog.sequence()
         assert catalog.trouble == ""
 
