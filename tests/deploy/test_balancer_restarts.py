@@ -129,3 +129,31 @@ def test_no_client_sees_a_gateway_restart(balancer: Balancer, gateways: Gateways
     assert set(load.done) == {"read_small", "read_large", "write_small", "write_large", "replace", "upload"}
     assert load.done["upload"] == 8
     assert sum(load.done.values()) > 100
+
+
+def test_a_gateway_that_dies_is_left_out_within_seconds_and_taken_back(
+    balancer: Balancer, gateways: Gateways, bucket: str
+) -> None:
+    wire = Wire(balancer.http)
+
+    def statuses(count: int) -> list[int]:
+        """Of that many small reads, each on a connection of its own; 0 for none."""
+        heard = [wire.say(wire.head("GET", f"/{bucket}/small")).statuses for _ in range(count)]
+        return [one[0] if one else 0 for one in heard]
+
+    dead, other = gateways.each
+    assert set(statuses(20)) == {200}
+    dead.kill()
+    try:
+        assert statuses(1)[0] in (200, 502), "at worst a connection that was open is found to be dead"
+        time.sleep(2.5)
+        assert set(statuses(40)) == {200}
+    finally:
+        dead.start()
+    deadline = time.monotonic() + 15
+    before = served(gateways)
+    while served(gateways)[0] == before[0]:
+        assert time.monotonic() < deadline, "it is never asked again"
+        assert set(statuses(10)) == {200}
+        time.sleep(0.2)
+    assert other.running()
