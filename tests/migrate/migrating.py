@@ -6,6 +6,7 @@ import json
 import secrets
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +65,11 @@ def keys_of(client: Any, bucket: str, **options: Any) -> list[str]:
     """Every key that a listing shows, page by page."""
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, **options)
     return [one["Key"] for page in pages for one in page.get("Contents", ())]
+
+
+def until(condition: Callable[[], bool], *, timeout: float = 30.0) -> None:
+    """Wait until it holds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
