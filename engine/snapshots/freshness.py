@@ -90,12 +90,14 @@ class Freshness:
 class Cover:
     """Whether snapshots have passed a commit: pieces that the newest point may name must not be deleted before.
 
-    A restore takes the catalog back to that point; what was released or moved after it is still named there.
+    A restore takes the catalog back to that point; what was released or moved after it is still named there. Only
+    where the nodes are `full`, so that no snapshot could be stored, room is made first.
     """
 
-    def __init__(self, catalog: Catalog, clock: Clock, *, patience: float = PATIENCE) -> None:
+    def __init__(self, catalog: Catalog, clock: Clock, *, full: Callable[[], bool], patience: float = PATIENCE) -> None:
         self._catalog = catalog
         self._clock = clock
+        self._full = full
         self._patience = patience
         self._began = clock.monotonic()
 
@@ -106,7 +108,7 @@ class Cover:
             return await find_gap(reader, await read_state(reader))
 
         gap = await self._catalog.read(read)
-        if gap is None or gap.sequence > sequence:
+        if gap is None or gap.sequence > sequence or self._full():
             return True
         if not gap.time_us:
             return self._clock.monotonic() - self._began > self._patience

@@ -15,7 +15,7 @@ from backends.errors import BackendError
 from backends.interface import Entry
 from core.buffers import Buffer
 from engine.classes import StorageClass, StorageClasses
-from engine.errors import Unavailable
+from engine.errors import StorageFull, Unavailable
 from engine.ports import Node, Placer
 from engine.segments.write import choose_target
 from engine.snapshots.keys import SnapshotKeys, new_attempt
@@ -59,6 +59,16 @@ class ShardWriter:
         """The class of a part of `length` sealed bytes: all its shards must be durable, so the margin is m."""
         ladder = self.classes.get("STANDARD").ladder
         return StorageClass("SNAPSHOT", ladder[-1:] if length <= SMALL else ladder, ladder[0].m)
+
+    def lacks_room(self) -> bool:
+        """Whether not even a small part could be stored, for want of space alone."""
+        try:
+            choose_target(self.placer, self.ladder(SMALL), SMALL)
+        except StorageFull:
+            return True
+        except Unavailable:
+            return False
+        return False
 
     async def write(self, keys: SnapshotKeys, deployment: bytes, part: SealedPart) -> int:
         """Store all shards of a part, durably; their bytes. Raises Unavailable or StorageFull where nodes lack."""

@@ -113,8 +113,7 @@ class GatewayOperations:
         if name == CollectionWorker.name and self._gateway.snapshots.worker is not None:
             # Each stage's rows have to be in a snapshot before the pieces go.
             for _ in range(_STAGES):
-                self._gateway.snapshots.worker.force()
-                await self._gateway.runner.run(self._gateway.snapshots.worker.name)
+                await self._gateway.snapshots.refresh()
                 report = await self._gateway.runner.run(name)
         return _report(name, report)
 

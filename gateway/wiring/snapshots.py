@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from catalog.feed import FeedConsumer
 from catalog.interface import Catalog
+from core.errors import AtollError
 from core.metrics import Sample
 from engine.snapshots.freshness import Cover, Covers, Freshness
 from engine.snapshots.keys import SnapshotKeys
 from engine.snapshots.rows import CONSUMER
 from engine.snapshots.worker import RootKeys, SnapshotLimits, SnapshotWorker
+from engine.snapshots.writing import ShardWriter
 
 if TYPE_CHECKING:
     from gateway.wiring.build import Gateway
+
+log = logging.getLogger("atoll.gateway")
 
 #: Seconds, or so many times the interval, after which a snapshot is called stale.
 _STALE = 60.0
@@ -50,7 +55,7 @@ class Snapshots:
         self.covers: Covers | None = None
         if settings.every:
             self._root = RootKeys("", SnapshotKeys(gateway.deployment.keyring.derive))
-            self.covers = Cover(catalog, gateway.clock)
+            self.covers = Cover(catalog, gateway.clock, full=ShardWriter(gateway.placer).lacks_room)
             self.worker = SnapshotWorker(
                 catalog,
                 gateway.placer,
@@ -65,6 +70,16 @@ class Snapshots:
         """Let the feed be trimmed where no snapshots are wanted any more."""
         if self.worker is None:
             await FeedConsumer(self._gateway.catalog, CONSUMER).unregister()
+
+    async def refresh(self) -> None:
+        """Make a point now, if this gateway makes them and it can be done."""
+        if self.worker is None:
+            return
+        self.worker.force()
+        try:
+            await self._gateway.runner.run(self.worker.name)
+        except AtollError as error:
+            log.warning("no snapshot could be made: %s", error)
 
     def _root_keys(self) -> RootKeys:
         keyring = self._gateway.deployment.keyring

@@ -14,6 +14,7 @@ from typing import Any
 from catalog.interface import Catalog
 from catalog.lmdb_engine.catalog import LmdbCatalog
 from core.clock import SystemClock
+from core.ids import is_snapshot_name
 from engine.keyring import LocalKeyWrapper
 from gateway.admin.client import AdminClient, NotRunning
 from gateway.wiring.deployment import load
@@ -189,5 +190,5 @@ def _held(server: LiveServer) -> list[set[bytes]]:
         names = {path.name for path in folder.rglob("*") if path.is_file() and path.name != "node.marker"}
         strange = {name for name in names if not _PIECE.fullmatch(name)}
         assert not strange, f"left on node {number}: {strange}"
-        held.append({name.encode() for name in names})
+        held.append({name.encode() for name in names if not is_snapshot_name(name)})
     return held

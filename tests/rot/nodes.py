@@ -19,7 +19,7 @@ from gateway.admin.client import AdminClient
 from tests.harness.live_server import LiveServer
 
 NODES = 6
-_PIECE = re.compile(r"[0-9a-f]{16}-[0-9a-f]{32}")
+_PIECE = re.compile(r"[0-9a-e][0-9a-f]{15}-[0-9a-f]{32}")  # of objects, not of snapshots
 _EVENT = re.compile(r'^atoll_engine_events(?:_total)?\{event="(\w+)"\} ([0-9.e+]+)$', re.MULTILINE)
 
 
