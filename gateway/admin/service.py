@@ -32,6 +32,14 @@ class NewUser(msgspec.Struct, forbid_unknown_fields=True):
     secret_access_key: str = ""
 
 
+class NewNode(msgspec.Struct, forbid_unknown_fields=True):
+    """A folder that is to be a node; empty fields are made."""
+
+    folder: str
+    name: str = ""
+    domain: str = ""
+
+
 class Operations(Protocol):
     """What can be asked; wiring provides it. Refusals are AtollErrors whose text is shown to the operator.
 
@@ -49,6 +57,10 @@ class Operations(Protocol):
     async def add_user(self, new: NewUser) -> dict[str, Any]: ...
 
     async def remove_user(self, name: str) -> None: ...
+
+    async def add_node(self, new: NewNode) -> dict[str, Any]: ...
+
+    async def remove_node(self, name: str, *, lost: bool) -> None: ...
 
     async def export_key(self) -> dict[str, Any]: ...
 
@@ -82,6 +94,8 @@ class AdminService:
                 web.get("/users", self._users),
                 web.post("/users", self._add_user),
                 web.delete("/users", self._remove_user),
+                web.post("/nodes", self._add_node),
+                web.delete("/nodes", self._remove_node),
                 web.post("/keys/export", self._export_key),
                 web.post("/keys/rotate", self._rotate_key),
                 web.post("/catalog/backup", self._backup),
@@ -117,6 +131,13 @@ class AdminService:
 
     async def _remove_user(self, request: web.Request) -> web.StreamResponse:
         await self._operations.remove_user(request.query.get("name", ""))
+        return _json({})
+
+    async def _add_node(self, request: web.Request) -> web.StreamResponse:
+        return _json(await self._operations.add_node(msgspec.json.decode(await request.read(), type=NewNode)))
+
+    async def _remove_node(self, request: web.Request) -> web.StreamResponse:
+        await self._operations.remove_node(request.query.get("name", ""), lost=request.query.get("lost") == "yes")
         return _json({})
 
     async def _export_key(self, _: web.Request) -> web.StreamResponse:

@@ -38,6 +38,7 @@ from core.workers import Worker
 from engine.bodies.store import BodyStore
 from engine.collection import CollectionWorker
 from engine.compaction import CompactionWorker
+from engine.drain import DrainWorker
 from engine.placement import LocalPlacer
 from engine.repair import RecodeWorker, RepairWorker
 from engine.store import ObjectStore
@@ -281,9 +282,7 @@ class Gateway:
             observe=self.metrics.requests.observe,
         )
 
-    def _shared_workers(
-        self, epochs: Epochs, catalog: FencedCatalog, migrator: MigrationWorker
-    ) -> list[LeasedWorker]:
+    def _shared_workers(self, epochs: Epochs, catalog: FencedCatalog, migrator: MigrationWorker) -> list[LeasedWorker]:
         """Work that one gateway at a time does for all."""
         leases = Leases(self.catalog, self.clock, holder=epochs.holder, lives=epochs.lives)
         workers: list[Worker] = [
@@ -291,6 +290,7 @@ class Gateway:
             RecodeWorker(self.bodies),
             CollectionWorker(self.bodies, covers=self.snapshots.covers),
             CompactionWorker(self.bodies),
+            DrainWorker(self.bodies, self.nodes),
             FeedTrimmer(catalog, self.clock),
             migrator,
             *self.store.workers(),

@@ -16,6 +16,7 @@ COMMANDS = {
     "status": "Show nodes, space, health of objects and background work.",
     "check": "Read every object; report damage and repair it if asked.",
     "user": "Add, list and remove users.",
+    "node": "Add or remove nodes.",
     "keys": "Export or rotate the root key.",
     "catalog": "Back up or restore the catalog.",
     "restore": "Make a lost data folder again from its nodes and the root key.",

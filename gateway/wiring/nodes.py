@@ -9,6 +9,7 @@ one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -189,6 +190,8 @@ class Nodes:
                 shared=not self._catalog.exclusive,
             )
         )
+        with contextlib.suppress(BackendError):  # then it is down, and probed again and again
+            await backend.open()
         former = self.meters.get(row.name)
         self.folders[node_id] = folder
         self.meters[row.name] = backend
@@ -258,6 +261,10 @@ class Nodes:
 
         await self._catalog.transact(forget)
         await self.follow()
+
+    def leaving(self) -> list[Node]:
+        """The nodes that are to go."""
+        return [node for node in self.placer.nodes() if self.placer.leaving(node.id)]
 
     def lost(self, node_id: bytes) -> bool:
         """Whether an operator said that a node won't come back."""

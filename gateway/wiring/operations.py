@@ -17,7 +17,7 @@ from catalog.hold import held, lift_hold
 from core.errors import AtollError
 from core.workers import Forceable, WorkerReport
 from engine.collection import CollectionWorker
-from gateway.admin.service import NewUser
+from gateway.admin.service import NewNode, NewUser
 from gateway.wiring import deployment
 from gateway.wiring.checking import Checking, Place
 from gateway.wiring.health import health
@@ -86,6 +86,7 @@ class GatewayOperations:
             "folder": str(gateway.nodes.folders[node.id]),
             "domain": node.domain,
             "up": up,
+            "leaving": gateway.placer.leaving(node.id),
             "error": gateway.placer.last_error(node.id),
             "device": node.backend.properties().device,
             "pieces": pieces,
@@ -148,6 +149,17 @@ class GatewayOperations:
 
     async def remove_user(self, name: str) -> None:
         await self._gateway.users.remove(name)
+
+    async def add_node(self, new: NewNode) -> dict[str, Any]:
+        folder = Path(new.folder)
+        if not folder.is_absolute():
+            raise OperationRefused("the folder must be an absolute path")
+        row = await self._gateway.nodes.add(folder, name=new.name, domain=new.domain)
+        await self._gateway.placer.probe()
+        return {"name": row.name, "domain": row.domain, "folder": row.folder}
+
+    async def remove_node(self, name: str, *, lost: bool) -> None:
+        await self._gateway.nodes.remove(name, lost=lost)
 
     async def export_key(self) -> dict[str, Any]:
         held = self._gateway.deployment

@@ -49,6 +49,10 @@ class GatewayProcess(LiveServer):
         }
         super().__init__(folder, env={**shared, **(env or {})})
         self.admin = AdminClient(self.data)
+        self.program: Sequence[str] = ()  # what runs, where that is not the command itself
+
+    def command_line(self) -> list[str]:
+        return list(self.program) or super().command_line()
 
     def pause(self) -> None:
         os.kill(self.pid, signal.SIGSTOP)

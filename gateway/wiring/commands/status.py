@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from gateway.wiring.options import admin_client, human_size, settings_options
 
@@ -43,6 +43,8 @@ def _print(console: Console, status: dict[str, Any]) -> None:
     nodes = Table(*columns, title="Nodes", title_justify="left")
     for node in status["nodes"]:
         state = "[green]up[/]" if node["up"] else f"[red]down[/] {node['error']}"
+        if node["leaving"]:
+            state += ", being emptied"
         used, free = (human_size(node[name]) if node["up"] else "" for name in ("device_used", "free"))
         pieces = "counting" if node["piece_bytes"] is None else human_size(node["piece_bytes"])
         nodes.add_row(node["name"], state, pieces, node["device"], used, free, node["domain"])
@@ -63,9 +65,10 @@ def _print(console: Console, status: dict[str, Any]) -> None:
 
 
 def _print_gateways(console: Console, gateways: list[dict[str, Any]]) -> None:
-    table = Table("gateway", "host", "version", "nodes that it finds down", title="Gateways", title_justify="left")
+    columns = ("gateway", Column("host", no_wrap=True), "version", "nodes that it finds down")
+    table = Table(*columns, title="Gateways", title_justify="left")
     for gateway in gateways:
         down = [f"{node['name']}: {node['error']}" for node in gateway["nodes"] if not node["up"]]
-        here = f"{gateway['endpoint']}{' (this one)' if gateway['self'] else ''}"
-        table.add_row(here, gateway["host"], gateway["version"], "\n".join(down) or "none")
+        host = "this one" if gateway["self"] else gateway["host"]
+        table.add_row(gateway["endpoint"], host, gateway["version"], "\n".join(down) or "none")
     console.print(table)
