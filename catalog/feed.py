@@ -32,7 +32,7 @@ _TRIM_ROWS: Final = 256
 
 
 class FeedRow(Record, tag=1, kw_only=True, frozen=True):
-    """What one feed row holds: wall-clock microseconds of the commit, and the keys in byte order."""
+    """What one feed row holds: wall-clock microseconds of the commit, and the keys in the order of writing."""
 
     time_us: int
     keys: tuple[bytes, ...]
