@@ -53,6 +53,8 @@ class Inventory:
         """Take in the next page. Raises what the source does, and SourceRefused for a listing that has no end."""
         row = job.row
         page = await patiently(lambda: self._client.list_page(row.prefix, row.token), row.patience)
+        if not row.token:
+            self._circle = Circle()  # a listing from the beginning
         self._circle.pass_by(page)
         queued = 0
         for start in range(0, len(page.entries), _CHUNK):
