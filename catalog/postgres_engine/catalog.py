@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 
 from catalog.errors import CatalogClosed, CatalogError, CatalogUnavailable, Conflict
 from catalog.feed import TRIMMED_KEY, read_changes
+from catalog.gate import CommitGate
 from catalog.interface import Change, Reader, Row, Transaction, View
 from catalog.keys import prefix_end, u64
 from catalog.limits import check_row
@@ -31,6 +32,7 @@ from catalog.postgres_engine.grouping import Lanes
 from catalog.postgres_engine.identities import Identities
 from catalog.postgres_engine.readers import scan_statement
 from catalog.postgres_engine.reading import Reading
+from catalog.postgres_engine.retiring import allow_commits, forbid_commits
 from catalog.postgres_engine.schema import prepare
 from catalog.postgres_engine.sequencer import Sequencer, SequencerCounters
 from catalog.postgres_engine.steady import steady_view
@@ -78,6 +80,8 @@ class PostgresCatalog:
         self._random = random.Random()  # noqa: S311 - jitter
         self._scans: set[asyncio.Task[list[Any]]] = set()
         self._closed = False
+        #: Shut while the catalog moves.
+        self.gate = CommitGate()
 
     @classmethod
     async def open(
@@ -169,6 +173,13 @@ class PostgresCatalog:
     async def transact(self, function: Callable[[Transaction], Awaitable[T]]) -> T:
         """See `catalog.interface.Catalog.transact`. Raises CatalogUnavailable, with nothing written, when the database
         is out of reach for too long, and Conflict when the function's reads never held."""
+        self.gate.enter()
+        try:
+            return await self._transact(function)
+        finally:
+            self.gate.leave()
+
+    async def _transact(self, function: Callable[[Transaction], Awaitable[T]]) -> T:
         await self._ready()
         committed, result = await self._attempt(function, may_remember=True)
         if committed:
@@ -333,6 +344,16 @@ class PostgresCatalog:
                     raise translate(error) from None
             await backoff.pause()
         self._sequencer.hear(sequence)
+
+    async def retire(self, mark: Row, *, sequence: int, unchanged: Sequence[Row]) -> bool:
+        """See `catalog.copying.movable.Movable`: the tables take no commit of anybody any more."""
+        return await forbid_commits(
+            self._connector, mark, sequence=sequence, unchanged=unchanged, backoff=self._database.backoff()
+        )
+
+    async def unretire(self) -> None:
+        """See `catalog.copying.movable.Movable`."""
+        await allow_commits(self._connector)
 
     async def close(self) -> None:
         """Wait for commits under way, then let go of the database. Further use raises CatalogClosed."""

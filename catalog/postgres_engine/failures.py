@@ -11,7 +11,7 @@ from typing import Final
 
 import asyncpg
 
-from catalog.errors import CatalogError, CatalogFailed, CatalogFull, CatalogUnavailable
+from catalog.errors import CatalogError, CatalogFailed, CatalogFull, CatalogMoving, CatalogUnavailable
 
 #: serialization_failure, deadlock_detected, transaction_rollback
 _CONFLICTS: Final = frozenset({"40001", "40P01", "40000"})
@@ -22,6 +22,8 @@ _LOST: Final = frozenset({"57P01", "57P02", "57P03", "57P04", "57P05", "25P03", 
 _FULL: Final = frozenset({"53100", "53000"})
 _CANCELLED: Final = "57014"
 _TAKEN: Final = "23505"
+#: check_violation: the only checks that the tables ever have are those of a catalog that was moved (retiring.py).
+_FORBIDDEN: Final = "23514"
 
 
 def sqlstate(error: BaseException) -> str:
@@ -53,6 +55,8 @@ def translate(error: BaseException) -> CatalogError:
     state = sqlstate(error)
     if state in _FULL:
         return CatalogFull("no space for the catalog's database")
+    if state == _FORBIDDEN:
+        return CatalogMoving("the catalog was moved to another place")
     if state == _CANCELLED:
         return CatalogUnavailable("the catalog's database took too long")
     if is_lost(error):

@@ -25,7 +25,7 @@ from catalog.keys import u64
 from catalog.postgres_engine import statements
 from catalog.postgres_engine.batch import decode_keys
 from catalog.postgres_engine.database import Database
-from catalog.postgres_engine.failures import is_conflict, translate
+from catalog.postgres_engine.failures import is_conflict, is_lost, translate
 from catalog.postgres_engine.identities import Identities
 from catalog.prefixes import FEED
 from catalog.waiters import SequenceWaiters
@@ -198,8 +198,8 @@ class Sequencer:
         except CatalogError:
             raise
         except Exception as error:
-            if is_conflict(error):
-                return False
+            if is_conflict(error) or is_lost(error):
+                return False  # whether a turn whose connection broke happened, the next look shows
             raise translate(error) from None
         if won:
             self.hear(number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import asyncpg
 import pytest
 
 from catalog.errors import CatalogClosed, CatalogUnavailable
@@ -69,6 +70,18 @@ async def test_a_broken_connection_is_replaced(connector: Connector) -> None:
         assert await another.fetchval("SELECT 1") == 1
         assert another is not connection
     await pool.close()
+
+
+async def test_commits_are_synced_whatever_the_servers_default_is(postgres_url: str, connector: Connector) -> None:
+    plain = await asyncpg.connect(postgres_url)
+    ours = await connector.connect(serializable=True)
+    try:
+        assert await plain.fetchval("SHOW synchronous_commit") == "off", "the server of the tests needs no syncs"
+        assert await ours.fetchval("SHOW synchronous_commit") == "on"
+        assert await ours.fetchval("SHOW transaction_isolation") == "serializable"
+    finally:
+        await plain.close()
+        await ours.close()
 
 
 async def test_a_connection_that_cannot_be_made_is_not_counted() -> None:

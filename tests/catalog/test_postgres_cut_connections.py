@@ -122,11 +122,11 @@ async def test_reads_go_on_over_cut_connections(
 ) -> None:
     async with behind(proxy, postgres, postgres_url) as catalog:
         await count(catalog, 1)
-        for point in range(0, 600, 30):
+        for point in range(0, 400, 20):
             proxy.cut_after(received=point)
             assert await value(catalog) == 1
             assert len(await catalog.read(lambda reader: reader.scan(ENGINE, b"\x11", limit=10), long=True)) == 2
-        assert proxy.cuts > 10
+        assert proxy.cuts >= 5
 
 
 async def test_an_outcome_that_stays_unknown_is_told_and_settled_before_the_next_read(
