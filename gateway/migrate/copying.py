@@ -106,7 +106,7 @@ class Copier:
             bucket,
             key,
             download,
-            attributes=await self._attributes(bucket, key, found),
+            attributes=await self.attributes(bucket, key, found),
             digests=proof.digests,
             finish=proof.finish,
             size_hint=found.size,
@@ -130,7 +130,7 @@ class Copier:
         upload = await self._store.create_upload(
             bucket,
             key,
-            attributes=await self._attributes(bucket, key, found),
+            attributes=await self.attributes(bucket, key, found),
             initiator=initiator_of(self._job_id),
         )
         try:
@@ -215,8 +215,8 @@ class Copier:
             bandwidth=self._bandwidth,
         )
 
-    async def _attributes(self, bucket: Bucket, key: str, found: Found) -> ObjectAttributes:
-        """Raises S3Error for what a PUT here would refuse."""
+    async def attributes(self, bucket: Bucket, key: str, found: Found) -> ObjectAttributes:
+        """What the object will have here beside its bytes. Raises S3Error for what a PUT here would refuse."""
         headers = found.headers
         tags: tuple[tuple[str, str], ...] = ()
         if headers.get("x-amz-tagging-count", "0") != "0":

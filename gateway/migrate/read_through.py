@@ -1,9 +1,9 @@
 """Reading through: what a bucket lacks while it is filled is fetched from the source when somebody asks for it.
 
-The answer is always the store's: a key is fetched, stored under the rules of `claims`, and then read like any other.
-One fetch serves all who wait for it, what the source does not have is remembered for a few seconds, and both are
-bounded. Listings are the merge of what is here with the rows of what is still to come (gateway/migrate/inventory.py);
-those rows go in the transactions that bring or delete the keys.
+A key is fetched, stored under the rules of `claims`, and then read like any other; a HEAD, and a GET of what is too
+large to wait for, are answered from the source itself. One fetch serves all who wait for it, what the source does not
+have is remembered for a few seconds, and both are bounded. Listings are the merge of what is here with the rows of what
+is still to come (gateway/migrate/inventory.py); those rows go in the transactions that bring or delete the keys.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from engine.store import ObjectStore
 from engine.types import Bucket, ListedObject, Listing
 from gateway.migrate.copying import Copier
 from gateway.migrate.errors import Kept, MigrationError, SourceGone
+from gateway.migrate.far import FarObject, unavailable
 from gateway.migrate.jobs import Jobs
 from gateway.migrate.layout import ENDED, ENDING, PENDING, JobRow, mark_of, pending_key, tomb_key
-from gateway.migrate.pace import Bandwidth
+from gateway.migrate.pace import Bandwidth, patiently
 from gateway.migrate.source import SourceClient
+from gateway.s3.contract import Readable
 from gateway.s3.errors import S3Error
 
 log = logging.getLogger("atoll.migrate")
@@ -32,6 +34,9 @@ _ABSENT_SECONDS = 5.0
 _ABSENT_KEYS = 10_000
 _FETCHES = 64  # under way at once
 _STREAMS = 16
+#: Bytes above which a reader is not made to wait until an object is here.
+_LARGE = 32 << 20
+_LARGE_FETCHES = 8  # no more are begun beside a read when this many fetches are under way
 _PATIENCE = 5.0  # seconds that a reader waits for a source that is silent
 _FRESH = 2.0  # seconds that a job's row is relied on
 
@@ -44,6 +49,15 @@ class _Open:
     client: SourceClient
     copier: Copier
     read_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Coming:
+    """A key that may be at the source; what the listing said of it, if it has come that far."""
+
+    source: _Open
+    etag: str = ""
+    size: int | None = None
 
 
 class ReadThrough:
@@ -79,18 +93,56 @@ class ReadThrough:
         if task is None:
             if len(self._fetches) >= _FETCHES:
                 raise S3Error("SlowDown")
-            task = asyncio.create_task(self._fetch(mark.job_id, bucket, key), name="read through")
-            self._fetches[place] = task
-            task.add_done_callback(lambda _: self._fetches.pop(place, None))
+            task = self._start(mark.job_id, bucket, key)
         try:
             return await asyncio.shield(task)
         except MigrationError as error:
             log.warning("reading through failed: %s", error, extra={"fields": {"bucket": bucket.name}})
-            raise S3Error(
-                "ServiceUnavailable",
-                "The place that this bucket is being copied from does not answer as it should. Please try again.",
-                headers={"Retry-After": "5"},
-            ) from None
+            raise unavailable() from None
+
+    async def look(self, bucket: Bucket, key: str, *, head: bool) -> Readable | None:
+        """See `Arrivals.look`. What is read from afar because it is large is fetched beside that."""
+        mark = mark_of(bucket)
+        if mark is None or not mark.read_through or self._is_absent((bucket.id, key)):
+            return None
+        try:
+            far = await self._look(mark.job_id, bucket, key, head)
+        except (MigrationError, S3Error) as error:
+            log.warning("reading through failed: %s", error, extra={"fields": {"bucket": bucket.name}})
+            raise unavailable() from None
+        room = len(self._fetches) < _LARGE_FETCHES
+        if far is not None and not head and room and (bucket.id, key) not in self._fetches:
+            self._start(mark.job_id, bucket, key)
+        return far
+
+    async def _look(self, job_id: bytes, bucket: Bucket, key: str, head: bool) -> FarObject | None:
+        coming = await self._coming(job_id, bucket, key)
+        if coming is None or (not head and coming.size is not None and coming.size <= _LARGE):
+            return None
+        client = coming.source.client
+        try:
+            found = await patiently(lambda: client.head(key), _PATIENCE)
+        except SourceGone:
+            self._remember_absent((bucket.id, key))
+            return None
+        if not head and found.size <= _LARGE:
+            return None
+        attributes = await coming.source.copier.attributes(bucket, key, found)
+        return FarObject(client, key, found, attributes, patience=_PATIENCE)
+
+    def _start(self, job_id: bytes, bucket: Bucket, key: str) -> asyncio.Task[bool]:
+        """Fetch a key in a task that all who want it share."""
+        place = (bucket.id, key)
+
+        def ended(task: asyncio.Task[bool]) -> None:
+            self._fetches.pop(place, None)
+            if not task.cancelled():
+                task.exception()  # whoever waits is told; nobody may
+
+        task = asyncio.create_task(self._fetch(job_id, bucket, key), name="read through")
+        self._fetches[place] = task
+        task.add_done_callback(ended)
+        return task
 
     async def list_objects(self, bucket: Bucket, *, prefix: str, delimiter: str, after: str, limit: int) -> Listing:
         """The store's page merged with what is still to come."""
@@ -107,6 +159,20 @@ class ReadThrough:
 
     async def _fetch(self, job_id: bytes, bucket: Bucket, key: str) -> bool:
         """Copy one key now. Raises what the source does; whether it may be here is the result."""
+        coming = await self._coming(job_id, bucket, key)
+        if coming is None:
+            return False
+        try:
+            await coming.source.copier.copy(bucket, key, coming.etag)
+        except SourceGone:
+            self._remember_absent((bucket.id, key))
+            return False
+        except Kept:
+            return True  # somebody was faster
+        return True
+
+    async def _coming(self, job_id: bytes, bucket: Bucket, key: str) -> _Coming | None:
+        """What is known of a key that is not here; None where the source is not to be asked for it."""
         raw = key.encode()
 
         async def look(reader: Reader) -> list[bytes | None]:
@@ -114,19 +180,14 @@ class ReadThrough:
 
         tomb, pending = await self._jobs.catalog.read(look)
         if tomb is not None:
-            return False
+            return None
         source = await self._source(job_id)
         if source is None or not key.startswith(source.row.prefix):
-            return False
-        try:
-            etag = "" if pending is None else unpack_etag(LIST_ROW.decode(pending).etag)
-            await source.copier.copy(bucket, key, etag)
-        except SourceGone:
-            self._remember_absent((bucket.id, key))
-            return False
-        except Kept:
-            return True  # somebody was faster
-        return True
+            return None
+        if pending is None:
+            return _Coming(source)
+        row = LIST_ROW.decode(pending)
+        return _Coming(source, unpack_etag(row.etag), row.size)
 
     async def _source(self, job_id: bytes) -> _Open | None:
         """The job's source; None for a job that has ended."""

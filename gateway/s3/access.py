@@ -13,7 +13,7 @@ from engine.errors import IsDeleteMarker, NoSuchBucket, NoSuchKey, NoSuchVersion
 from engine.open import OpenObject
 from engine.types import UNCONDITIONAL, Bucket, ObjectInfo, WriteCondition
 from engine.versions import is_version_id
-from gateway.s3.contract import BucketCheck, Lister, S3Request, Services
+from gateway.s3.contract import Arrivals, BucketCheck, Lister, Readable, S3Request, Services
 from gateway.s3.errors import S3Error
 from gateway.s3.rules.naming import check_key
 from gateway.s3.rules.versions import version_headers
@@ -140,11 +140,17 @@ async def arrived(
 ) -> bool:
     """Whether a key that was not here may be by now, fetched from the place that the bucket's objects come from. Only
     for who may read such an object: nobody else makes us fetch anything."""
+    arrivals = await _arrivals(services, request, bucket, key, version_id, error)
+    return arrivals is not None and await arrivals.bring(bucket, key)
+
+
+async def _arrivals(
+    services: Services, request: S3Request, bucket: Bucket, key: str, version_id: str, error: Exception
+) -> Arrivals | None:
     if services.arrivals is None or not bucket.settings or version_id or not isinstance(error, NoSuchKey):
-        return False
-    if not await allows(services, request, "s3:GetObject", bucket, key=key, object_owner=bucket.owner):
-        return False
-    return await services.arrivals.bring(bucket, key)
+        return None
+    allowed = await allows(services, request, "s3:GetObject", bucket, key=key, object_owner=bucket.owner)
+    return services.arrivals if allowed else None
 
 
 async def arrive(services: Services, bucket: Bucket, key: str, condition: WriteCondition) -> None:
@@ -211,13 +217,46 @@ async def open_object(
     """An object opened for reading, once every one of `actions` on it is allowed; the caller closes it."""
     check_key(key)
     opened = await open_anyhow(services, request, bucket, key, version_id)
+    await _require_all(services, request, actions, bucket, version_id, opened)
+    return opened
+
+
+async def open_readable(
+    services: Services, request: S3Request, *actions: str, bucket: Bucket, key: str, version_id: str
+) -> Readable:
+    """The same for a plain read, which may be of where the object is still."""
+    check_key(key)
+    try:
+        opened: Readable = await services.store.open_object(bucket, key, version_id)
+    except (NoSuchKey, NoSuchVersion, IsDeleteMarker) as error:
+        arrivals = await _arrivals(services, request, bucket, key, version_id, error)
+        if arrivals is None:
+            await refuse_missing(services, request, bucket, key, version_id, error)
+        far = None
+        if request.params.get("PartNumber") is None:
+            far = await arrivals.look(bucket, key, head=request.http.method == "HEAD")
+        if far is None:
+            await arrivals.bring(bucket, key)
+        opened = far or await open_here(services, request, bucket, key, version_id)
+    await _require_all(services, request, actions, bucket, version_id, opened)
+    return opened
+
+
+async def _require_all(
+    services: Services,
+    request: S3Request,
+    actions: tuple[str, ...],
+    bucket: Bucket,
+    version_id: str,
+    opened: Readable,
+) -> None:
+    """Every action on an opened object must be allowed; it is closed if one is not."""
     try:
         for action in actions:
-            await require_object(services, request, action, bucket, key, version_id, opened.info)
+            await require_object(services, request, action, bucket, opened.info.key, version_id, opened.info)
     except BaseException:
         opened.close()
         raise
-    return opened
 
 
 async def head_object(services: Services, request: S3Request, *actions: str) -> tuple[Bucket, str, ObjectInfo]:

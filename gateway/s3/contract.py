@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aiohttp.web import BaseRequest
 
     from engine.store import ObjectStore
-    from engine.types import Bucket, Listing
+    from engine.types import Bucket, Listing, ObjectInfo, Part
 
 __all__ = [
     "Arrivals",
@@ -29,6 +29,7 @@ __all__ = [
     "Handler",
     "KeyDirectory",
     "Lister",
+    "Readable",
     "RequestBody",
     "RequestObserver",
     "S3Error",
@@ -159,6 +160,21 @@ class Lister(Protocol):
     async def list_objects(self, bucket: Bucket, *, prefix: str, delimiter: str, after: str, limit: int) -> Listing: ...
 
 
+class Readable(Protocol):
+    """What GET and HEAD need of an object, as `engine.open.OpenObject` has it."""
+
+    @property
+    def info(self) -> ObjectInfo: ...
+
+    def close(self) -> None: ...
+
+    async def part(self, number: int) -> tuple[int, Part]: ...
+
+    def read(self, offset: int, length: int) -> AsyncIterator[Buffer]: ...
+
+    async def fetch(self, offset: int, length: int) -> bytes: ...
+
+
 class Arrivals(Lister, Protocol):
     """Objects of buckets that a migration fills and that still lie at its source; asked only for buckets that have
     settings. Lists them among the others, as if all were here."""
@@ -166,6 +182,11 @@ class Arrivals(Lister, Protocol):
     async def bring(self, bucket: Bucket, key: str) -> bool:
         """Fetch the key from the source, if it has one to read through to; whether it may be here now. Raises S3Error
         ServiceUnavailable where the source can't be had: that a key does not exist is said only when it's known."""
+        ...
+
+    async def look(self, bucket: Bucket, key: str, *, head: bool) -> Readable | None:
+        """The key where it is still, for a HEAD or where it is too large to be waited for; None for one to `bring`.
+        Raises S3Error ServiceUnavailable."""
         ...
 
 

@@ -15,7 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from tests.harness.live_server import LiveServer
-from tests.migrate.migrating import begin, keys_of, migrate, rest, status
+from tests.migrate.migrating import begin, keys_of, migrate, rest, status, until
 
 _MIB = 1 << 20
 _SLOW = ("--read-through", "--bandwidth", "1", "--concurrency", "1")  # the copy itself never gets anywhere
@@ -57,6 +57,32 @@ def test_a_key_that_is_still_to_come_is_read_as_if_it_were_here(
     with pytest.raises(ClientError) as missing:
         new.get_object(Bucket=new_bucket, Key="nowhere")
     assert _code(missing) == "NoSuchKey"
+
+
+def test_a_head_stores_nothing(new: Any, old: Any, new_bucket: str, filled: str, switched: dict[str, Any]) -> None:
+    theirs, ours = (client.head_object(Bucket=name, Key="c") for client, name in ((old, filled), (new, new_bucket)))
+    for name in ("ETag", "ContentLength", "Metadata", "LastModified", "ContentType"):
+        assert ours[name] == theirs[name]
+    old.delete_object(Bucket=filled, Key="c")
+    with pytest.raises(ClientError) as gone:
+        new.head_object(Bucket=new_bucket, Key="c")
+    assert gone.value.response["ResponseMetadata"]["HTTPStatusCode"] == 404
+
+
+def test_a_large_object_is_read_from_the_source_while_it_is_fetched(
+    source: LiveServer, target: LiveServer, old: Any, new: Any, old_bucket: str, new_bucket: str
+) -> None:
+    body = os.urandom(40 * _MIB)
+    old.put_object(Bucket=old_bucket, Key="large", Body=body, Metadata={"key": "value"})
+    begin(target, source.url, old_bucket, new_bucket, *_SLOW)
+    part = new.get_object(Bucket=new_bucket, Key="large", Range="bytes=20000000-20000099")
+    assert part["ContentRange"] == f"bytes 20000000-20000099/{len(body)}"
+    assert part["Metadata"] == {"key": "value"}
+    assert part["Body"].read() == body[20_000_000:20_000_100]
+    assert _read(new, new_bucket, "large") == body
+    until(lambda: bool(new.list_object_versions(Bucket=new_bucket).get("Versions")))  # what is here, and no more
+    old.delete_object(Bucket=old_bucket, Key="large")
+    assert _read(new, new_bucket, "large") == body
 
 
 def test_a_read_stores_what_it_read(new: Any, old: Any, new_bucket: str, filled: str, switched: dict[str, Any]) -> None:

@@ -8,7 +8,9 @@ from gateway.s3.rules.reading import choose_slice, describe, judge_conditions, o
 
 async def head_object(services: Services, request: S3Request) -> S3Response:
     bucket, opened = await open_requested(services, request)
-    async with opened:
+    try:
         if (unchanged := judge_conditions(request, bucket, opened.info)) is not None:
             return unchanged
         return describe(request, bucket, opened.info, await choose_slice(request, opened))
+    finally:
+        opened.close()

@@ -11,11 +11,10 @@ from core.access import PrincipalKind
 from core.buffers import Buffer
 from core.http.conditionals import range_still_holds
 from core.http.ranges import ByteRange, RangeError, parse_range
-from engine.open import OpenObject
 from engine.types import Bucket, ObjectInfo, Part
-from gateway.s3.access import check_version_id, find_bucket, open_object
+from gateway.s3.access import check_version_id, find_bucket, open_readable
 from gateway.s3.checksums import output_members
-from gateway.s3.contract import S3Request, S3Response, Services
+from gateway.s3.contract import Readable, S3Request, S3Response, Services
 from gateway.s3.errors import S3Error
 from gateway.s3.rules.attributes import put_attributes
 from gateway.s3.rules.conditions import failed_read
@@ -55,7 +54,7 @@ def response_overrides(request: S3Request) -> dict[str, str]:
     return found
 
 
-async def choose_slice(request: S3Request, opened: OpenObject) -> Slice:
+async def choose_slice(request: S3Request, opened: Readable) -> Slice:
     """The bytes that Range or partNumber name. Raises S3Error InvalidRange, InvalidRequest, InvalidArgument, and
     the engine's InvalidPart."""
     info, params = opened.info, request.params
@@ -129,12 +128,14 @@ def judge_conditions(request: S3Request, bucket: Bucket, info: ObjectInfo) -> S3
     return S3Response(status=304, headers=headers, body=b"", length=0)
 
 
-async def open_requested(services: Services, request: S3Request) -> tuple[Bucket, OpenObject]:
+async def open_requested(services: Services, request: S3Request) -> tuple[Bucket, Readable]:
     """The request's bucket and object, opened, once the caller may read it."""
     params = request.params
     bucket = await find_bucket(services, request.bucket, params.get("ExpectedBucketOwner"))
     version_id = check_version_id(params.get("VersionId"))
-    opened = await open_object(services, request, "s3:GetObject", bucket=bucket, key=request.key, version_id=version_id)
+    opened = await open_readable(
+        services, request, "s3:GetObject", bucket=bucket, key=request.key, version_id=version_id
+    )
     return bucket, opened
 
 
@@ -143,7 +144,7 @@ class ObjectStream:
 
     __slots__ = ("_first", "_opened", "_source")
 
-    def __init__(self, opened: OpenObject, source: AsyncIterator[Buffer], first: Buffer) -> None:
+    def __init__(self, opened: Readable, source: AsyncIterator[Buffer], first: Buffer) -> None:
         self._opened = opened
         self._source = source
         self._first: Buffer | None = first
@@ -171,7 +172,7 @@ class ObjectStream:
             self._opened.close()
 
 
-async def stream(opened: OpenObject, offset: int, length: int) -> ObjectStream:
+async def stream(opened: Readable, offset: int, length: int) -> ObjectStream:
     """The bytes as a stream that has begun: when there are too few nodes, it is known before any header is sent."""
     source = opened.read(offset, length)
     return ObjectStream(opened, source, await anext(source))
