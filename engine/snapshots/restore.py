@@ -34,6 +34,8 @@ _ROWS: Final = 2000
 #: Parts fetched ahead of the one that is being written.
 _AHEAD: Final = 4
 _ROUNDS: Final = 100
+#: Sentences of one message.
+_TOLD: Final = 5
 
 #: Told parts done, parts to do, rows so far.
 Progress = Callable[[int, int, int], None]
@@ -71,9 +73,14 @@ async def find_point(
             f"the {found.strangers} snapshot pieces on these nodes were made under another root key: this key is the "
             "wrong one, or one from before or after a rotation"
         )
-    if not found.attempts:
+    if not found.attempts and not found.findings:
         raise NothingToRestore("there is no snapshot on these nodes" + _silent(found))
-    raise NothingToRestore(f"no snapshot is whole: {'; '.join(found.findings)}{_silent(found)}")
+    raise NothingToRestore(f"no snapshot is whole: {_few(found.findings)}{_silent(found)}")
+
+
+def _few(sentences: list[str]) -> str:
+    more = len(sentences) - _TOLD
+    return "; ".join(sentences[:_TOLD]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _silent(found: Survey) -> str:

@@ -41,7 +41,7 @@ async def test_any_two_nodes_may_be_gone(catalog: Catalog, tmp_path: Path) -> No
     await world.change(50)
     await world.settle()
     for number, gone in enumerate(itertools.combinations(range(1, 7), 2)):
-        told, rows = await world.restore(tmp_path / f"restored-{number}", without=gone)
+        _, rows = await world.restore(tmp_path / f"restored-{number}", without=gone)
         assert rows == world.rows
 
 
