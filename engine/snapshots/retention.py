@@ -20,6 +20,9 @@ log = logging.getLogger("atoll.snapshots")
 _LOOK: Final = 300.0
 _FIRST_LOOK: Final = 30.0
 
+#: Part → (attempt, k) → indexes.
+Shards = defaultdict[int, defaultdict[tuple[int, int], set[int]]]
+
 
 class Retention:
     """`seconds`: how long a chain is kept after another took its place."""
@@ -55,36 +58,34 @@ class Retention:
         known = {chain.id for chain in (state.active, state.building) if chain is not None}
         known |= {row.chain for row in state.retired}
         strangers: set[int] = set()
-        shards: dict[int, dict[int, dict[int, set[int]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(set)))
+        active = state.active.id if state.active is not None and state.active.prefix == keys.prefix else 0
+        shards: Shards = defaultdict(lambda: defaultdict(set))
         for on_node in names.values():
             for text in on_node:
                 name = keys.read_name(text)
                 if name is not None:
                     if name.chain not in known and name.chain <= state.last_chain:
                         strangers.add(name.chain)
-                    shards[name.chain][name.part][name.attempt].add(name.index - name.k)
+                    if name.chain == active:
+                        shards[name.part][name.attempt, name.k].add(name.index)
         now = self._clock.now_us()
         if strangers:
             rows = tuple(RetiredRow(keys.prefix, chain, now) for chain in sorted(strangers))
             state = replace(state, retired=(*state.retired, *rows))
-        if state.active is not None and state.active.prefix == keys.prefix:
-            self._count(state.active.id, state.active.parts, shards[state.active.id])
+        if state.active is not None and active:
+            self._count(active, state.active.parts, shards)
         return state
 
-    def _count(self, chain: int, parts: int, found: dict[int, dict[int, set[int]]]) -> None:
-        """Shard indexes are given less k: an attempt with all its shards has those from -k to m - 1."""
+    def _count(self, chain: int, parts: int, found: Shards) -> None:
+        """Every part should have one attempt with all its shards."""
         margin = self._writer.ladder(1).margin
         lacking = any(
-            not any(self._full(indexes, margin) for indexes in found.get(part, {}).values()) for part in range(parts)
+            not any(len(indexes) == k + margin for (_, k), indexes in found[part].items()) for part in range(parts)
         )
         self.thin = lacking and chain in self._suspect
         self._suspect = {chain} if lacking else set()
         if self.thin:
             log.warning("a snapshot lost shards: it is written anew")
-
-    @staticmethod
-    def _full(indexes: set[int], margin: int) -> bool:
-        return bool(indexes) and len(indexes) == margin - min(indexes)
 
     async def _delete(self, row: RetiredRow, state: StateRow, keys: SnapshotKeys) -> bool:
         """Whether all of it is gone."""

@@ -11,7 +11,7 @@ from typing import Final
 
 from blake3 import blake3
 
-from backends.errors import BackendError
+from backends.errors import BackendError, NoSpace
 from backends.interface import Entry
 from core.buffers import Buffer
 from engine.classes import StorageClass, StorageClasses
@@ -78,25 +78,25 @@ class ShardWriter:
             target = choose_target(self.placer, self.ladder(len(part.sealed)), len(part.sealed), tuple(excluded))
             shards = await asyncio.to_thread(shards_of, keys, deployment, part, target.scheme, new_attempt())
             puts = [self._put(node, *shard) for node, shard in zip(target.nodes, shards, strict=True)]
-            outcomes = await asyncio.gather(*puts)
-            if all(outcomes):
+            errors = await asyncio.gather(*puts)
+            if not any(errors):
                 return sum(len(header) + memoryview(shard).nbytes for _, header, shard in shards)
-            for node, shard, stored in zip(target.nodes, shards, outcomes, strict=True):
-                if stored:
+            for node, shard, error in zip(target.nodes, shards, errors, strict=True):
+                if error is None:
                     await self._delete(node, shard[0])
-                else:
+                elif not isinstance(error, NoSpace):  # a full node is passed over by the placer, who knows why
                     excluded.add(node.id)
         raise Unavailable(f"a part of a snapshot could not be stored in {_ATTEMPTS} attempts")
 
-    async def _put(self, node: Node, name: str, header: bytes, shard: Buffer) -> bool:
+    async def _put(self, node: Node, name: str, header: bytes, shard: Buffer) -> Exception | None:
         try:
             async with asyncio.timeout(PATIENCE):
                 await node.backend.put(name, ShardSource(header, shard))
         except (BackendError, OSError, TimeoutError) as error:
             self.placer.observe(node.id, ok=False, seconds=0.0, error=error)
             log.warning("a snapshot's shard was not stored on node %s: %s", node.name, error)
-            return False
-        return True
+            return error
+        return None
 
     async def _delete(self, node: Node, name: str) -> bool:
         try:

@@ -110,9 +110,7 @@ def test_a_part_opens_only_in_its_place() -> None:
         SealedPart(part.chain + 1, part.part, part.facts, part.previous, part.sealed, part.hash),
         SealedPart(part.chain, part.part + 1, part.facts, part.previous, part.sealed, part.hash),
         SealedPart(part.chain, part.part, part.facts, b"q" * 32, part.sealed, part.hash),
-        SealedPart(
-            part.chain, part.part, Facts(False, 1, 77, FACTS.time_us), part.previous, part.sealed, part.hash
-        ),
+        SealedPart(part.chain, part.part, Facts(False, 1, 77, FACTS.time_us), part.previous, part.sealed, part.hash),
         SealedPart(part.chain, part.part, part.facts, part.previous, part.sealed[:-1], part.hash),
     ]
     for other in wrong:
