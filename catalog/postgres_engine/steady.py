@@ -21,7 +21,7 @@ class SteadyView(SnapshotReader):
 
     async def unnumbered(self) -> list[bytes]:
         rows = await self._fetch(statements.UNNUMBERED)
-        return [key for row in rows for key in decode_keys(row[0])]
+        return [key for row in rows if row[0] for key in decode_keys(row[0])]
 
 
 @asynccontextmanager

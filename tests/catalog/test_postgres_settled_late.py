@@ -1,4 +1,4 @@
-"""A commit whose outcome is asked for after it was numbered."""
+"""Commits that are seen before they have their number, or asked for after."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncpg
 from catalog.interface import Transaction
 from catalog.postgres_engine import statements
 from catalog.postgres_engine.catalog import PostgresCatalog
+from catalog.prefixes import EPOCH
 
 
 async def test_taking_the_place_of_a_numbered_commit_does_not_end_the_numbering(postgres_url: str) -> None:
@@ -26,4 +27,22 @@ async def test_taking_the_place_of_a_numbered_commit_does_not_end_the_numbering(
         assert await connection.fetchval("SELECT count(*) FROM atoll_outbox") == 0
     finally:
         await connection.close()
+        await catalog.close()
+
+
+async def test_commits_that_the_feed_does_not_list_have_no_keys_to_show(postgres_url: str) -> None:
+    async def beat(txn: Transaction) -> None:
+        txn.put(EPOCH + b"key", b"value")
+
+    async def put(txn: Transaction) -> None:
+        txn.put(b"\x10key", b"value")
+
+    catalog = await PostgresCatalog.open(postgres_url)
+    try:
+        await catalog._sequencer.close()  # nothing gets a number any more
+        await catalog.transact(beat)
+        await catalog.transact(put)
+        async with catalog.view() as view:
+            assert await view.unnumbered() == [b"\x10key"]
+    finally:
         await catalog.close()

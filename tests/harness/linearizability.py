@@ -35,7 +35,6 @@ class Operation:
 def check(operations: Sequence[Operation], initial: State) -> str | None:
     """None when the history is linearizable, else a description of where the search got stuck."""
     ordered = sorted(operations, key=lambda operation: operation.start)
-    count = len(ordered)
     required = sum(1 << index for index, operation in enumerate(ordered) if not operation.optional)
     seen: set[tuple[int, State]] = set()
     stack: list[tuple[int, State]] = [(0, initial)]
@@ -49,17 +48,27 @@ def check(operations: Sequence[Operation], initial: State) -> str | None:
         seen.add((done, state))
         if (done & required).bit_count() > (best[0] & required).bit_count():
             best = (done, state)
-        # Whoever is placed next must have begun before the earliest end among those still to be placed.
-        horizon = min(ordered[i].end for i in range(count) if not done >> i & 1)
-        for index in range(count):
-            operation = ordered[index]
-            if done >> index & 1:
-                continue
-            if operation.start > horizon:
-                break
-            applied = operation.step(state)
+        # What is tried first is pushed last: who ended first, and what may never have happened only where it must have.
+        for index in sorted(_next(ordered, done), key=lambda index: (ordered[index].end, index), reverse=True):
+            applied = ordered[index].step(state)
             if applied is not None:
                 stack.append((done | 1 << index, applied.state))
     stuck = [operation for index, operation in enumerate(ordered) if not best[0] >> index & 1]
     shown = "\n".join(f"  {one.start:.6f}..{one.end:.6f} {one.name}" for one in stuck[:12])
     return f"no order explains the answers; in state {best[1]!r} none of these fits:\n{shown}"
+
+
+def _next(ordered: Sequence[Operation], done: int) -> list[int]:
+    """Who can be placed next: those that began before the earliest end among all that are still to be placed."""
+    left = ((1 << len(ordered)) - 1) & ~done
+    horizon = NEVER
+    found = []
+    while left:
+        lowest = left & -left
+        index = lowest.bit_length() - 1
+        if ordered[index].start > horizon:
+            break
+        horizon = min(horizon, ordered[index].end)
+        found.append(index)
+        left ^= lowest
+    return found
