@@ -6,11 +6,14 @@ CatalogError
 ├── FeedTrimmed      the change feed no longer reaches back that far: read everything anew
 ├── CatalogFull      no space for the write; nothing was written, reads go on, later writes may succeed
 ├── CatalogUnavailable  the database can't be reached now; nothing was written, later calls may succeed
+│   └── CatalogMoving    the catalog moves to another place, or was moved: it takes no writes
 ├── CatalogFailed    a failed write or sync of the engine's file: no writes until the catalog is opened anew
 ├── CatalogClosed    used after close
 ├── CatalogMisuse    a function given to read or transact awaited something else than the reader
 ├── LeaseLost        somebody else may hold the lease now
 ├── EpochLost        this process was declared dead and must not commit
+├── CopyRefused      a catalog can't be copied to where it is to go; nothing of the source was changed
+├── CopyDiffers      a copy does not hold what its source holds
 └── BackupDamaged    a backup that is cut short or altered
 StartRefused (core)
 ├── Corrupt          bytes that no version of the program wrote
@@ -53,6 +56,10 @@ class CatalogUnavailable(CatalogError):
     """The database behind the catalog can't be reached now, or has no connection free. Nothing was written."""
 
 
+class CatalogMoving(CatalogUnavailable):
+    """The catalog takes no writes, because it is being moved to another place, or was. Nothing was written."""
+
+
 class CatalogFailed(CatalogError):
     """The engine's file could not be written or synced. What the disk holds of it is unknown to this process, so it
     refuses every further write until it is opened anew."""
@@ -77,6 +84,14 @@ class LeaseLost(CatalogError):
 
 class EpochLost(CatalogError):
     """This process's epoch was marked dead: its uncommitted pieces may be collected, so it must not commit."""
+
+
+class CopyRefused(CatalogError):
+    """The catalog can't be copied there, or not now. The source goes on as before."""
+
+
+class CopyDiffers(CatalogError):
+    """A copy was compared with its source, row by row, and is not the same. The source goes on as before."""
 
 
 class BackupDamaged(CatalogError):

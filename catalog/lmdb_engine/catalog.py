@@ -19,6 +19,7 @@ import lmdb
 
 from catalog.errors import CatalogClosed, CatalogFailed
 from catalog.feed import read_changes
+from catalog.gate import CommitGate
 from catalog.interface import Change, Reader, Row, Transaction, View
 from catalog.keys import prefix_end
 from catalog.lmdb_engine.environment import Environment
@@ -49,6 +50,8 @@ class LmdbCatalog:
         self._writer = Writer(environment, self._snapshot, self._changed, clock, max_pending_rows)
         self._repacking = asyncio.Lock()
         self._closed = False
+        #: Shut while the catalog moves.
+        self.gate = CommitGate()
 
     @classmethod
     async def open(
@@ -87,6 +90,13 @@ class LmdbCatalog:
             self._close_long(snapshot)
 
     async def transact(self, function: Callable[[Transaction], Awaitable[T]]) -> T:
+        self.gate.enter()
+        try:
+            return await self._transact(function)
+        finally:
+            self.gate.leave()
+
+    async def _transact(self, function: Callable[[Transaction], Awaitable[T]]) -> T:
         writer = self._writer
         if not writer.ready:
             await writer.wait_ready()
@@ -138,6 +148,21 @@ class LmdbCatalog:
         if not writer.ready:
             await writer.wait_ready()
         await writer.outcome(writer.join_unlisted(dict(rows), sequence))
+
+    async def retire(self, mark: Row, *, sequence: int, unchanged: Sequence[Row]) -> bool:
+        """See `catalog.copying.movable.Movable`. With the gate shut nobody else writes here."""
+
+        async def retire(txn: Transaction) -> bool:
+            held = await txn.get_many([key for key, _ in unchanged]) == [value for _, value in unchanged]
+            if held and self._writer.sequence == sequence:
+                txn.put(*mark)
+                return True
+            return False
+
+        return await self._transact(retire)
+
+    async def unretire(self) -> None:
+        """See `catalog.copying.movable.Movable`: the mark alone keeps processes away here."""
 
     def file_bytes(self) -> int:
         """What the catalog's file takes of the disk."""

@@ -40,6 +40,13 @@ class NewNode(msgspec.Struct, forbid_unknown_fields=True):
     domain: str = ""
 
 
+class CopyOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """Where to copy the catalog, a database's address or a data folder, and whether to move there."""
+
+    target: str
+    switch: bool = False
+
+
 class Operations(Protocol):
     """What can be asked; wiring provides it. Refusals are AtollErrors whose text is shown to the operator.
 
@@ -67,6 +74,8 @@ class Operations(Protocol):
     def rotate_key(self) -> _Steps: ...
 
     def backup(self, target: Path) -> _Steps: ...
+
+    def copy(self, order: CopyOrder) -> _Steps: ...
 
     async def accept_restore(self) -> None: ...
 
@@ -99,6 +108,7 @@ class AdminService:
                 web.post("/keys/export", self._export_key),
                 web.post("/keys/rotate", self._rotate_key),
                 web.post("/catalog/backup", self._backup),
+                web.post("/catalog/copy", self._copy),
                 web.post("/catalog/accept", self._accept_restore),
                 web.post("/check", self._check),
                 *self._also,
@@ -148,6 +158,9 @@ class AdminService:
 
     async def _backup(self, request: web.Request) -> web.StreamResponse:
         return await _stream(request, self._operations.backup(Path(request.query.get("target", ""))))
+
+    async def _copy(self, request: web.Request) -> web.StreamResponse:
+        return await _stream(request, self._operations.copy(msgspec.json.decode(await request.read(), type=CopyOrder)))
 
     async def _accept_restore(self, _: web.Request) -> web.StreamResponse:
         await self._operations.accept_restore()

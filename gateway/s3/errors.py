@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from catalog.errors import CatalogFull, CatalogUnavailable
+from catalog.errors import CatalogFull, CatalogMoving, CatalogUnavailable
 from core.errors import AtollError
 from engine import errors as engine_errors
 
@@ -177,6 +177,10 @@ def _storage_full(error: AtollError) -> S3Error:
     return S3Error("ServiceUnavailable", "There is no space left to write to.", headers=RETRY_AFTER)
 
 
+def _moving(error: AtollError) -> S3Error:
+    return S3Error("SlowDown", headers=RETRY_AFTER)
+
+
 def _delete_marker(error: AtollError) -> S3Error:
     assert isinstance(error, engine_errors.IsDeleteMarker)
     return S3Error("NoSuchKey", fields={"Key": error.info.key}, headers={"x-amz-delete-marker": "true"})
@@ -220,6 +224,7 @@ _ENGINE: dict[type[AtollError], Callable[[AtollError], S3Error]] = {
     engine_errors.Unavailable: _unavailable,
     engine_errors.StorageFull: _storage_full,
     CatalogFull: _storage_full,
+    CatalogMoving: _moving,
     CatalogUnavailable: _plain("ServiceUnavailable"),
 }
 

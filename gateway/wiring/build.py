@@ -16,10 +16,11 @@ from accounts.directory import Directory
 from accounts.errors import AccountError
 from accounts.types import AccessKey, User
 from accounts.users import UserStore
+from catalog.copying.marks import require_unmarked
 from catalog.epochs import EpochKeeper, Epochs
+from catalog.errors import CatalogMoving
 from catalog.feed import FeedTrimmer
 from catalog.fencing import FencedCatalog
-from catalog.interface import Catalog
 from catalog.leased_worker import LeasedWorker
 from catalog.leases import Leases
 from catalog.lmdb_engine.catalog import LmdbCatalog
@@ -56,12 +57,13 @@ from gateway.s3.contract import S3Settings, Services
 from gateway.s3.edge import S3Edge
 from gateway.s3.handlers import register
 from gateway.server import Server
+from gateway.wiring.copying import Copying
 from gateway.wiring.credentials import RootCredentials, root_credentials
 from gateway.wiring.deployment import NODES, Deployment, open_deployment
 from gateway.wiring.metrics_sources import add_sources
 from gateway.wiring.nodes import NodeFollower, Nodes
 from gateway.wiring.operations import GatewayOperations
-from gateway.wiring.presence import presence
+from gateway.wiring.presence import presence, read_presence
 from gateway.wiring.settings import Settings
 from gateway.wiring.snapshots import Snapshots
 
@@ -74,9 +76,10 @@ class Gateway:
     """Everything of one process. `start` once, then `close` once, also after a `start` that failed."""
 
     deployment: Deployment
-    catalog: Catalog
+    catalog: LmdbCatalog | PostgresCatalog
     nodes: Nodes
     epochs: Epochs
+    copying: Copying
     placer: LocalPlacer
     bodies: BodyStore
     store: ObjectStore
@@ -86,10 +89,17 @@ class Gateway:
     snapshots: Snapshots
     credentials: RootCredentials
 
-    def __init__(self, settings: Settings, on_lost: Callable[[], None] | None = None) -> None:
-        """`on_lost` is told when other gateways declared this one dead: it has to be closed, and may begin anew."""
+    def __init__(
+        self,
+        settings: Settings,
+        on_lost: Callable[[], None] | None = None,
+        on_moved: Callable[[], None] | None = None,
+    ) -> None:
+        """`on_lost` is told when other gateways declared this one dead: it has to be closed, and may begin anew.
+        `on_moved` is told when its catalog was moved to another place: it has to be closed."""
         self.settings = settings
         self._on_lost = on_lost
+        self._on_moved = on_moved
         self.clock: Clock = SystemClock()
         self.metrics = Metrics()
         self.endpoint = ""
@@ -105,6 +115,7 @@ class Gateway:
         on_close = self._closing.push_async_callback
         self.catalog = await self._open_catalog(may_create)
         on_close(self.catalog.close)
+        await require_unmarked(self.catalog)
         if isinstance(self.catalog, PostgresCatalog):
             self.clock = SharedClock(self.catalog.now_us)  # else gateways would give each other's times
         self.deployment = await open_deployment(
@@ -119,7 +130,7 @@ class Gateway:
         self.nodes = await self._open_nodes()
         self.placer = self.nodes.placer
         epochs = self.epochs = await Epochs.register(self.catalog, self.clock)
-        on_close(epochs.close)
+        on_close(self._leave)
         fenced = FencedCatalog(self.catalog)  # what background work under a lease reaches the catalog through
         self.bodies = BodyStore(fenced, epochs, self.placer)
         on_close(self.bodies.close)
@@ -164,6 +175,16 @@ class Gateway:
         on_close(self.runner.close)
         self.runner.start()
         add_sources(self)
+        self.copying = Copying(
+            self.catalog,
+            epochs,
+            self.clock,
+            deployment=self.deployment.row.id,
+            on_moved=self._moved,
+            describe=read_presence,
+        )
+        on_close(self.copying.close)
+        await self.copying.start()
         wake = partial(self.runner.wake, migrator.name)
         admin = AdminService(
             GatewayOperations(self), settings.data, migration_routes(MigrationOperations(migrations, wake))
@@ -194,6 +215,16 @@ class Gateway:
         if self._on_lost is not None:
             self._on_lost()
 
+    def _moved(self) -> None:
+        self._why_not_ready = "the catalog was moved to another place"
+        if self._on_moved is not None:
+            self._on_moved()
+
+    async def _leave(self) -> None:
+        """Let the others know at once that this process ends."""
+        with contextlib.suppress(CatalogMoving):  # nobody is left who would need to know
+            await self.epochs.close()
+
     def reload_certificate(self) -> None:
         if self._server is not None:
             self._server.reload_certificate()
@@ -214,7 +245,7 @@ class Gateway:
             found.append(f"down: {', '.join(down)}")
         return found
 
-    async def _open_catalog(self, may_create: bool) -> Catalog:
+    async def _open_catalog(self, may_create: bool) -> LmdbCatalog | PostgresCatalog:
         if url := self.settings.catalog.url.reveal():
             log.info("opening the catalog", extra={"fields": {"catalog": redacted(url)}})
             return await PostgresCatalog.open(url, may_create=may_create, connections=self.settings.catalog.connections)

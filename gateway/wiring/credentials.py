@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accounts.types import AccessKey, SecretWrapper, new_access_key
-from catalog.interface import Catalog, Transaction
+from catalog.interface import Catalog, Reader, Transaction
 from catalog.prefixes import GATEWAY
 from core.errors import StartRefused
 from gateway.wiring.secret_files import read_secret, write_secret
@@ -33,9 +33,15 @@ async def root_credentials(
     """Settings win; else what is kept, made when missing. Raises StartRefused for a broken file."""
     if settings.access_key_id:
         return RootCredentials(AccessKey(settings.access_key_id, settings.secret_access_key.reveal()))
+    path = settings.data / NAME
+    if catalog.exclusive and not path.exists() and (stored := await catalog.read(_stored)) is not None:
+        write_secret(path, wrapper.unwrap(stored, _CONTEXT))  # the catalog was in a database before
     key = new_access_key(now_us)
     text = f"access_key_id = {key.id}\nsecret_access_key = {key.secret}\n".encode()
     if not catalog.exclusive:
+        with contextlib.suppress(FileNotFoundError):  # the catalog was in the data folder before
+            text = read_secret(path)
+            _parse(path, text)
         sealed = wrapper.wrap(text, _CONTEXT)
 
         async def keep(txn: Transaction) -> bytes:
@@ -44,13 +50,17 @@ async def root_credentials(
                 txn.put(_KEY, sealed)
             return kept or sealed
 
-        kept = await catalog.transact(keep)
-        return RootCredentials(_parse(settings.data / NAME, wrapper.unwrap(kept, _CONTEXT)), fresh=kept == sealed)
-    path = settings.data / NAME
+        kept = wrapper.unwrap(await catalog.transact(keep), _CONTEXT)
+        found = _parse(path, kept)
+        return RootCredentials(found, fresh=found.id == key.id)
     with contextlib.suppress(FileNotFoundError):
         return RootCredentials(_parse(path, read_secret(path)))
     write_secret(path, text)
     return RootCredentials(key, fresh=True)
+
+
+async def _stored(reader: Reader) -> bytes | None:
+    return await reader.get(_KEY)
 
 
 def _parse(path: Path, content: bytes) -> AccessKey:

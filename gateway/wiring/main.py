@@ -18,7 +18,7 @@ COMMANDS = {
     "user": "Add, list and remove users.",
     "node": "Add or remove nodes.",
     "keys": "Export or rotate the root key.",
-    "catalog": "Back up or restore the catalog.",
+    "catalog": "Back up, restore, copy or move the catalog.",
     "restore": "Make a lost data folder again from its nodes and the root key.",
     "migrate": "Copy buckets in from another S3 service.",
     "worker": "List background workers, or run one now.",

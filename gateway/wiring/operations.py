@@ -17,7 +17,7 @@ from catalog.hold import held, lift_hold
 from core.errors import AtollError
 from core.workers import Forceable, WorkerReport
 from engine.collection import CollectionWorker
-from gateway.admin.service import NewNode, NewUser
+from gateway.admin.service import CopyOrder, NewNode, NewUser
 from gateway.wiring import deployment
 from gateway.wiring.checking import Checking, Place
 from gateway.wiring.health import health
@@ -218,6 +218,9 @@ class GatewayOperations:
                 writing.cancel()
                 await asyncio.gather(writing, return_exceptions=True)
         yield {"rows": summary.rows, "bytes": summary.bytes, "sequence": summary.sequence, "end": True}
+
+    def copy(self, order: CopyOrder) -> AsyncIterator[dict[str, Any]]:
+        return self._gateway.copying.run(order.target, switch=order.switch)
 
     async def check(self, *, repair: bool, resume: str) -> AsyncIterator[dict[str, Any]]:
         async for step in Checking(self._gateway, repair, Place.parse(resume)).run():

@@ -56,13 +56,18 @@ def presence(gateway: Gateway) -> bytes:
     )
 
 
+def read_presence(note: bytes) -> Presence:
+    """What a gateway told. Raises AtollError."""
+    try:
+        return _decode(note or b"{}")
+    except msgspec.MsgspecError as error:
+        raise AtollError(f"what a gateway tells of itself is not understood: {error}") from error
+
+
 async def gateways(gateway: Gateway) -> list[dict[str, Any]]:
     """All living gateways as they told last, for `status`."""
     found = []
     for epoch, note in (await gateway.epochs.notes()).items():
-        try:
-            told = _decode(note or b"{}")
-        except msgspec.MsgspecError as error:
-            raise AtollError(f"what the gateway of epoch {epoch} tells is not understood: {error}") from error
-        found.append({"epoch": epoch, "self": epoch == gateway.epochs.epoch, **msgspec.to_builtins(told)})
+        told = msgspec.to_builtins(read_presence(note))
+        found.append({"epoch": epoch, "self": epoch == gateway.epochs.epoch, **told})
     return found

@@ -53,7 +53,7 @@ async def _serve(settings: Settings, may_create: bool) -> bool:
         gateway.hurry()  # nothing of what is under way can be committed
         stop.set()
 
-    gateway = Gateway(settings, on_lost)
+    gateway = Gateway(settings, on_lost, on_moved=stop.set)
 
     def on_stop() -> None:
         nonlocal again

@@ -16,7 +16,8 @@ from gateway.server_settings import HttpSettings, LimitSettings, TlsSettings
 PREFIX = "ATOLL_"
 CONFIG_VARIABLE = "ATOLL_CONFIG"
 CATALOG_VARIABLE = "ATOLL_CATALOG"  # a short name of catalog.url
-_NOT_SETTINGS = (CONFIG_VARIABLE, CATALOG_VARIABLE, crashpoints.VARIABLE)
+COPY_VARIABLE = "ATOLL_CATALOG_COPY_TO"  # of `atoll catalog copy`
+_NOT_SETTINGS = (CONFIG_VARIABLE, CATALOG_VARIABLE, COPY_VARIABLE, crashpoints.VARIABLE)
 DEFAULT_FILE = Path("atoll.toml")
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from catalog.backup import BackupSummary, restore, verify_backup
 from core.errors import StartRefused
+from gateway.wiring.commands.catalog_copy import copy, reopen
 from gateway.wiring.lock import folder_lock
 from gateway.wiring.options import admin_client, human_size, settings_of, settings_options
 from gateway.wiring.secret_files import create_private_folder
@@ -18,7 +19,11 @@ from gateway.wiring.secret_files import create_private_folder
 
 @click.group("catalog")
 def command() -> None:
-    """Back up or restore the catalog, or accept a restored one."""
+    """Back up, restore or copy the catalog, or accept a restored one."""
+
+
+command.add_command(copy)
+command.add_command(reopen)
 
 
 @command.command("backup")

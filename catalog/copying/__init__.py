@@ -1,0 +1,1 @@
+"""Copies of a catalog in another place, which may be of another engine, and moving there."""
