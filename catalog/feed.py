@@ -66,10 +66,15 @@ def feed_row(sequence: int, time_us: int, keys: Iterable[bytes]) -> Row | None:
 
 async def read_changes(reader: Reader, after: int, limit: int) -> list[Change]:
     """Entries with sequence > `after`, oldest first, at most `limit`. Raises FeedTrimmed."""
-    trimmed = _sequence(await reader.get(TRIMMED_KEY))
-    if after < trimmed:
-        raise FeedTrimmed(trimmed)
-    rows = await reader.scan(FEED + u64(after + 1), prefix_end(FEED), limit=limit)
+    trimmed = await reader.get(TRIMMED_KEY)
+    return changes_of(await reader.scan(FEED + u64(after + 1), prefix_end(FEED), limit=limit), trimmed, after)
+
+
+def changes_of(rows: Iterable[Row], trimmed: bytes | None, after: int) -> list[Change]:
+    """The entries that these feed rows hold, all behind `after`; `trimmed` is the value under TRIMMED_KEY in the same
+    snapshot. Raises FeedTrimmed."""
+    if after < _sequence(trimmed):
+        raise FeedTrimmed(_sequence(trimmed))
     return [FeedChange(read_u64(key, 1)[0], FEED_ROW.decode(value).keys) for key, value in rows]
 
 

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 from catalog.errors import CatalogClosed, CatalogError, CatalogUnavailable, Conflict
-from catalog.feed import TRIMMED_KEY, read_changes
+from catalog.feed import TRIMMED_KEY, changes_of
 from catalog.gate import CommitGate
 from catalog.interface import Change, Reader, Row, Transaction, View
 from catalog.keys import prefix_end, u64
@@ -25,7 +25,7 @@ from catalog.postgres_engine.address import redacted
 from catalog.postgres_engine.attempt import Attempt, Seen, StaleRead
 from catalog.postgres_engine.batch import Batch
 from catalog.postgres_engine.committer import CommitCounters, Committer
-from catalog.postgres_engine.connections import Connector, Pool
+from catalog.postgres_engine.connections import Connector, Pool, farewell
 from catalog.postgres_engine.database import Database
 from catalog.postgres_engine.failures import is_conflict, is_lost, translate
 from catalog.postgres_engine.grouping import Lanes
@@ -36,6 +36,7 @@ from catalog.postgres_engine.retiring import allow_commits, forbid_commits
 from catalog.postgres_engine.schema import prepare
 from catalog.postgres_engine.sequencer import Sequencer, SequencerCounters
 from catalog.postgres_engine.steady import steady_view
+from catalog.prefixes import FEED
 from core.errors import StartRefused
 
 T = TypeVar("T")
@@ -118,7 +119,7 @@ class PostgresCatalog:
         except Exception as error:
             raise StartRefused(f"the catalog's tables in {redacted(url)} can't be made: {_why(error)}") from None
         finally:
-            connection.terminate()
+            await farewell(connection)
         catalog = cls(connector, connections, acquire_timeout, patience)
         try:
             await catalog.sequence()
@@ -277,9 +278,12 @@ class PostgresCatalog:
         return await self._look()
 
     async def changes(self, after: int, *, limit: int = 1000) -> list[Change]:
-        if self._sequencer.dirty:
-            await self._look()
-        return await self.read(lambda reader: read_changes(reader, after, limit))
+        await self._ready()
+        await self._sequencer.catch_up()
+        start, end = FEED + u64(after + 1), prefix_end(FEED)
+        rows = await self._database.fetch(statements.ROW_AND_RANGE, TRIMMED_KEY, start, end, limit)
+        trimmed = next((row[2] for row in rows if not row[0]), None)
+        return changes_of([(row[1], row[2]) for row in rows if row[0]], trimmed, after)
 
     async def _look(self) -> int:
         """Number what is committed; goes on trying as long as callers wait for the database."""

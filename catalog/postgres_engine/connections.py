@@ -168,14 +168,15 @@ class Pool:
         idle, self._idle = self._idle, []
         for connection in idle:
             self._count -= 1
-            await _farewell(connection)
+            await farewell(connection)
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
         self._waiters.clear()
 
 
-async def _farewell(connection: Any) -> None:
+async def farewell(connection: Any) -> None:
+    """Close a connection in good order, if it can be."""
     try:
         await connection.close(timeout=2)
     except Exception:

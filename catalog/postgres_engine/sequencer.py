@@ -32,14 +32,15 @@ from catalog.waiters import SequenceWaiters
 
 log = logging.getLogger("atoll.catalog")
 
-_SHORTEST: Final = 0.02  # seconds between two looks while commits come
-_LONGEST: Final = 0.15
+_SHORTEST: Final = 0.02  # seconds between two looks while this process numbers commits
+_FOLLOWING: Final = 0.05  # while another one does
+_LONGEST: Final = 0.15  # while nothing happens, or turns are lost
 _GROWTH: Final = 1.5
 _RECENT_US: Final = 5_000_000  # what a usual look goes back
 _WHOLE_SECONDS: Final = 2.0  # a look at everything, for commits that took long
 _ROWS: Final = 500  # of each shard, in one look
-_FEED_BYTES: Final = 256 << 10  # keys in one feed row
-_FORGET_SECONDS: Final = 30.0
+_FEED_BYTES: Final = 64 << 10  # keys in one feed row, unless one commit has more
+_FORGET_SECONDS: Final = 5.0
 _KEEP_US: Final = 600_000_000  # numbered ids are kept longer than anybody asks what became of a commit
 _FORGET_ROWS: Final = 2000
 
@@ -65,6 +66,8 @@ class Sequencer:
         self.changed = SequenceWaiters()
         self.counters = SequencerCounters()
         self._interval = _SHORTEST
+        self._penalty = 0.0  # an interval at least this long, for turns that were lost
+        self._due: asyncio.TimerHandle | None = None  # the look that a commit of this process asked for
         self._commits = 0  # of this process
         self._numbered = 0  # as many of them have a number for certain
         self._wanted = 0  # looks asked for
@@ -78,15 +81,22 @@ class Sequencer:
         self._random = random.Random()  # noqa: S311
         self._task = asyncio.create_task(self._work(), name="catalog sequence")
 
-    @property
-    def dirty(self) -> bool:
-        """Whether this process has committed what may have no number yet."""
-        return self._commits > self._numbered
-
     def committed(self) -> None:
-        """This process committed: it has no number yet."""
+        """This process committed, and that has no number yet."""
         self._commits += 1
-        self._interval = _SHORTEST
+        if self._due is None:
+            delay = max(_SHORTEST, self._penalty)
+            self._due = asyncio.get_running_loop().call_later(delay, self._wake.set)
+
+    async def catch_up(self) -> None:
+        """Until all that this process has committed by now has a number. Raises as `look`."""
+        commits = self._commits
+        while self._numbered < commits:
+            if self._closed:
+                raise CatalogClosed("the catalog is closed")
+            await self._looked.wait()
+            if self.error is not None:
+                raise self.error
 
     async def look(self) -> int:
         """Number all that is committed by now; the newest number. Raises CatalogUnavailable, CatalogClosed."""
@@ -110,41 +120,56 @@ class Sequencer:
     async def close(self) -> None:
         """End; whoever waits gets CatalogClosed."""
         self._closed = True
+        if self._due is not None:
+            self._due.cancel()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._looked.wake()
         self.changed.wake()
 
     async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             wanted = self._wanted
-            asked = wanted > self._done
             self._wake.clear()
+            if self._due is not None:
+                self._due.cancel()
+                self._due = None
             try:
-                whole = asked or loop.time() - self._last_whole > _WHOLE_SECONDS
-                commits = self._commits
-                await self._turn(whole)
-                self._numbered = commits
-                if whole:
-                    self._last_whole = loop.time()
-                if loop.time() - self._last_forget > _FORGET_SECONDS:
-                    self._last_forget = loop.time()
-                    await self._forget()
+                await self._look_around(asked=wanted > self._done)
                 self.error = None
-            except CatalogError as error:
-                if self.error is None:
-                    log.warning("commits are not numbered: %s", error)
-                self.error = error
-                self._interval = _LONGEST
+            except Exception as error:
+                self._fail(error)
             self._done = wanted
             self._looked.wake()
             if self._wanted == wanted:
                 await self._sleep()
 
+    async def _look_around(self, *, asked: bool) -> None:
+        """What is due: a turn, and forgetting."""
+        now = asyncio.get_running_loop().time()
+        whole = asked or now - self._last_whole > _WHOLE_SECONDS
+        commits = self._commits
+        await self._turn(whole)
+        self._numbered = commits
+        if whole:
+            self._last_whole = now
+        if now - self._last_forget > _FORGET_SECONDS:
+            self._last_forget = now
+            await self._forget()
+
+    def _fail(self, error: Exception) -> None:
+        """Nothing ends the sequencer: what went wrong is told to whoever asks, and tried again."""
+        if not isinstance(error, CatalogError):
+            log.error("numbering commits failed", exc_info=error)
+            error = translate(error)
+        elif self.error is None:
+            log.warning("commits are not numbered: %s", error)
+        self.error = error
+        self._interval = _LONGEST
+
     async def _sleep(self) -> None:
         """Until the next look is due, or wanted."""
-        pause = self._interval * self._random.uniform(0.7, 1)
+        pause = max(self._interval, self._penalty) * self._random.uniform(0.7, 1)
         try:
             async with asyncio.timeout(pause):
                 await self._wake.wait()
@@ -152,21 +177,24 @@ class Sequencer:
             return
 
     async def _turn(self, whole: bool) -> None:
-        """Look, and number what is found until nothing is left."""
-        before = self.number
+        """Look, and number what is found, until all that was committed before this has a number."""
+        before, won = self.number, False
         start = 0 if whole else self._identities.now_us() - _RECENT_US
-        while True:
-            found = await self._look(start)
-            if not found:
-                break
+        while found := await self._look(start):
             if await self._number(found):
+                won = True
                 self.counters.won += 1
-                self._interval = _SHORTEST
+                self._penalty = 0.0
+                if len(found) < _ROWS:
+                    break
             else:
                 self.counters.lost += 1
-                self._interval = min(self._interval * 2, _LONGEST)
-        if self.number == before:
-            # Nothing happens.
+                self._penalty = min(max(self._penalty * 2, _FOLLOWING), _LONGEST)
+        if won:
+            self._interval = _SHORTEST
+        elif self.number > before:
+            self._interval = _FOLLOWING
+        else:
             self._interval = min(self._interval * _GROWTH, _LONGEST)
 
     async def _look(self, start_us: int) -> list[Any]:

@@ -21,6 +21,16 @@ def scan(*, reverse: bool, keys_only: bool) -> str:
     return f"SELECT key, {value}, version FROM atoll_rows WHERE key >= $1 AND key < $2 ORDER BY key {order} LIMIT $3"  # noqa: S608
 
 
+#: In one snapshot: the row $1, if it is there, as place 0, and up to $4 rows with $2 ≤ key < $3 in order, as place 1.
+ROW_AND_RANGE: Final = """
+SELECT 0 AS place, key, value FROM atoll_rows WHERE key = $1
+UNION ALL
+SELECT 1, r.key, r.value FROM (
+    SELECT key, value FROM atoll_rows WHERE key >= $2 AND key < $3 ORDER BY key LIMIT $4
+) r
+ORDER BY place, key
+"""
+
 #: One commit, serializable. First what it read is checked, then, only if all of that still holds, it writes. One row:
 #: the keys among $1 that have another version than in $2 (0: absent), and the indexes among the ranges $3 ≤ key < $4
 #: that have another number of rows than in $5. $6, $7, $8: keys, values and versions to put. $9: keys to delete. $10,
