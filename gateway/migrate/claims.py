@@ -11,7 +11,7 @@ from catalog.interface import Transaction
 from engine.ports import Admission
 from engine.records import pack_etag
 from engine.types import Bucket, ObjectInfo
-from gateway.migrate.errors import Kept
+from gateway.migrate.errors import Kept, NotMarked
 from gateway.migrate.layout import (
     ORIGIN_ROW,
     Mark,
@@ -26,12 +26,12 @@ from gateway.migrate.source import Found
 
 
 def admission(job_id: bytes, found: Found) -> Admission:
-    """Lets a copy of `found` in where the rules above allow it. Raises Kept."""
+    """Lets a copy of `found` in where the rules above allow it. Raises Kept, NotMarked."""
 
     async def admit(txn: Transaction, bucket: Bucket, present: ObjectInfo | None, new: ObjectInfo) -> None:
         mark = mark_of(bucket)
         if mark is None or mark.job_id != job_id:
-            raise Kept("the migration has ended")
+            raise NotMarked("the bucket does not know of the migration")
         key = new.key.encode()
         place = origin_key(job_id, bucket.id, key)
         tomb, origin = await txn.get_many([tomb_key(job_id, bucket.id, key), place])

@@ -3,6 +3,7 @@
 MigrationError            shown to the operator
 ├── NoSuchMigration, MigrationRefused
 ├── Kept                  what is here stays: it is not (or no longer) the migration's own
+├── NotMarked             the bucket does not know of the migration (any more)
 ├── SourceGone            the source has no such key
 ├── SourceChanged         the source's object is another one by now
 ├── SourceDenied          the source refuses this key
@@ -31,6 +32,10 @@ class MigrationRefused(MigrationError):
 
 class Kept(MigrationError):
     """The key was written or deleted here, which counts more than what the source has."""
+
+
+class NotMarked(MigrationError):
+    """The bucket does not know of the migration: it ended, or the bucket was made anew."""
 
 
 class SourceError(MigrationError):

@@ -49,6 +49,8 @@ from gateway.migrate.layout import (
 )
 from gateway.migrate.source import Source
 
+#: Why a job pauses that nothing is wrong with.
+BY_OPERATOR = "paused by the operator"
 #: Passes after which a source that never rests is left to the operator.
 MAX_PASSES = 20
 _PAGE = 500
@@ -183,6 +185,8 @@ class Jobs:
         def resume(row: JobRow) -> JobRow:
             if row.state not in (PAUSED, COMPLETE):
                 raise MigrationRefused(f"the migration is {row.state}")
+            if row.state == PAUSED and row.phase == LISTING and row.reason != BY_OPERATOR:
+                row = msgspec.structs.replace(row, token="")  # perhaps it was what the source choked on
             if row.state == COMPLETE:
                 row = msgspec.structs.replace(row, phase=LISTING, passes=1, token="", queued=0)
             if source is not None:

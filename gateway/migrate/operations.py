@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.admin.migrations import NewKeys, NewMigration
 from gateway.migrate.errors import MigrationError, MigrationRefused, NoSuchMigration
-from gateway.migrate.jobs import Job, Jobs, Plan
+from gateway.migrate.jobs import BY_OPERATOR, Job, Jobs, Plan
 from gateway.migrate.layout import FAILED, ID, KEPT, UNVERIFIED
 from gateway.migrate.pace import patiently
 from gateway.migrate.source import Source, SourceClient, check_source
@@ -36,7 +36,7 @@ class MigrationOperations:
             new.secret_access_key,
             new.session_token,
         )
-        await _try(source)
+        await _try(source, new.prefix)
         plan = Plan(
             source,
             new.target_bucket,
@@ -76,7 +76,7 @@ class MigrationOperations:
         return {"keys": keys, "next": following.hex()}
 
     async def pause(self, job_id: str) -> dict[str, Any]:
-        job = await self._jobs.pause(parse_id(job_id), "paused by the operator")
+        job = await self._jobs.pause(parse_id(job_id), BY_OPERATOR)
         self._wake()
         return describe(job)
 
@@ -108,11 +108,11 @@ class MigrationOperations:
         await self._jobs.forget(parse_id(job_id))
 
 
-async def _try(source: Source) -> None:
+async def _try(source: Source, prefix: str) -> None:
     """Raises MigrationRefused when the source can't be listed."""
     client = SourceClient(source)
     try:
-        await patiently(client.probe, _PROBE_PATIENCE)
+        await patiently(lambda: client.probe(prefix), _PROBE_PATIENCE)
     except MigrationError as error:
         raise MigrationRefused(f"the source can't be listed: {error}") from error
     finally:

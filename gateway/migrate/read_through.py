@@ -19,7 +19,7 @@ from engine.records import LIST_ROW, unpack_etag
 from engine.store import ObjectStore
 from engine.types import Bucket, ListedObject, Listing
 from gateway.migrate.copying import Copier
-from gateway.migrate.errors import Kept, MigrationError, SourceGone
+from gateway.migrate.errors import Kept, MigrationError, NotMarked, SourceGone
 from gateway.migrate.far import FarObject, unavailable
 from gateway.migrate.jobs import Jobs
 from gateway.migrate.layout import ENDED, ENDING, PENDING, JobRow, mark_of, pending_key, tomb_key
@@ -167,8 +167,8 @@ class ReadThrough:
         except SourceGone:
             self._remember_absent((bucket.id, key))
             return False
-        except Kept:
-            return True  # somebody was faster
+        except (Kept, NotMarked):
+            return True  # somebody was faster, or nothing comes from there any more
         return True
 
     async def _coming(self, job_id: bytes, bucket: Bucket, key: str) -> _Coming | None:

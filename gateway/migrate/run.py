@@ -210,7 +210,8 @@ class Run:
             raise
         except (SourceDown, SourceDenied) as error:
             # Of this key alone, or of all?
-            await patiently(self._client.probe, self._job.row.patience)
+            row = self._job.row
+            await patiently(lambda: self._client.probe(row.prefix), row.patience)
             await self._fail(key, etag, error)
         except SourceError as error:
             await self._fail(key, etag, error)

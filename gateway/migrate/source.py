@@ -146,9 +146,9 @@ class SourceClient:
             raise SourceWrong("the source's listing is cut off but does not tell how to go on")
         return Page(entries, following)
 
-    async def probe(self) -> None:
+    async def probe(self, prefix: str) -> None:
         """Find out whether the source answers at all. Raises as `list_page`."""
-        await self.list_page("", "", limit=1)
+        await self.list_page(prefix, "", limit=1)
 
     async def head(self, key: str, *, part: int = 0) -> Found:
         """The object's headers, or those of one of its parts. Raises SourceGone and the others."""
@@ -216,6 +216,7 @@ class SourceClient:
                 timeout=timeout,
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
+                read_bufsize=1 << 20,
                 max_line_size=16384,
                 max_field_size=16384,
             )
@@ -284,6 +285,8 @@ def _entry(fields: Mapping[str, Any], encoded: bool) -> Entry:
     try:
         key = str(fields["Key"])
         size = int(fields["Size"])
+        if size < 0:
+            raise ValueError
     except (KeyError, TypeError, ValueError):
         raise SourceWrong("the source lists an object without key or size") from None
     modified = fields.get("LastModified")

@@ -97,5 +97,5 @@ class MigrationWorker:
 def progress(job: Job) -> str:
     """A job in a few words."""
     row, tallies = job.row, job.row.tallies
-    done = tallies.get("copied", 0) + tallies.get("kept", 0) + tallies.get("vanished", 0)
+    done = sum(tallies.get(name, 0) for name in ("copied", "kept", "vanished", "failed"))
     return f"{row.target}: {row.phase}, pass {row.passes}, {done} of {tallies.get('queued', 0)} keys"

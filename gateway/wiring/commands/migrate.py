@@ -228,7 +228,7 @@ def _show(job: dict[str, Any], as_json: bool) -> None:
 
 def _done(job: dict[str, Any]) -> int:
     tallies = job["tallies"]
-    return sum(tallies.get(name, 0) for name in ("copied", "kept", "vanished"))
+    return sum(tallies.get(name, 0) for name in ("copied", "kept", "vanished", "failed"))
 
 
 def _progress(job: dict[str, Any]) -> str:
