@@ -75,7 +75,7 @@ class Copier:
     async def copy(self, bucket: Bucket, key: str, etag: str = "") -> Copied:
         """Copy what the source has under the key, at best the object of this ETag.
 
-        Raises Kept, NotMarked, the errors of the source and of the store, and SourceWrong for what can't be stored here.
+        Raises Kept, NotMarked, the errors of the source and of the store; SourceWrong for what can't be stored here.
         """
         for tries in itertools.count(1):
             try:

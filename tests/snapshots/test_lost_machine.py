@@ -1,4 +1,4 @@
-"""A gateway's machine is lost with its disk; its nodes and the exported root key are left. Real servers and commands."""
+"""A gateway's machine is lost with its disk; nodes and the exported root key are left. Real servers and commands."""
 
 from __future__ import annotations
 
