@@ -108,7 +108,7 @@ class Measured:
 
     async def _page(self) -> None:
         after = key_of(self._random.randrange(self.count))
-        await self._store.list_objects(self._bucket, prefix="", delimiter="", start_after=after, limit=1000)
+        await self._store.list_objects(self._bucket, prefix="", delimiter="", after=after, limit=1000)
 
     async def _head(self) -> None:
         await self._store.head_object(self._bucket, key_of(self._random.randrange(self.count)))
@@ -186,7 +186,8 @@ async def catalog_bytes(gateway: Gateway, postgres: PostgresServer | None) -> fl
         return gateway.catalog.file_bytes()
     assert postgres is not None
     await postgres.execute("scale", "VACUUM")
-    return float(await postgres.value("scale", "SELECT pg_database_size('scale')"))
+    size: int = await postgres.value("scale", "SELECT pg_database_size('scale')")
+    return float(size)
 
 
 def seconds_until_ready(folder: Path, environment: dict[str, str]) -> float:

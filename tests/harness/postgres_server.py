@@ -110,6 +110,12 @@ class PostgresServer:
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    @property
+    def pid(self) -> int:
+        """Of its first process."""
+        assert self._process is not None, "it is not running"
+        return self._process.pid
+
     def url(self, database: str, *, port: int | None = None) -> str:
         """How a client reaches a database; through a proxy when `port` is given."""
         return f"postgresql://{USER}:secret-of-the-tests@127.0.0.1:{port or self.port}/{database}"
@@ -131,6 +137,14 @@ class PostgresServer:
         try:
             status: str = await connection.execute(statement)
             return status
+        finally:
+            await connection.close()
+
+    async def value(self, database: str, query: str) -> Any:
+        """The first column of a query's first row."""
+        connection = await asyncpg.connect(self.url(database))
+        try:
+            return await connection.fetchval(query)
         finally:
             await connection.close()
 
