@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench import wrk
 from bench.client import RawClient, RequestFailed, put_all
-from bench.servers import memory
+from bench.processes import memory
 from bench.signing import Endpoint, RequestSigner
 
 MIB = 1 << 20
@@ -18,6 +18,8 @@ BUCKET = "/bench"
 BLOCK = memoryview(random.Random(0).randbytes(64 * MIB))
 SMALL = random.Random(1).randbytes(10 * 1024)
 RANGE = 64 * 1024
+SECONDS = 8  # of a run of small requests
+MOST_PUTS = 7_500  # a second that requests are made for beforehand
 LISTED = 100_000
 NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
@@ -46,11 +48,12 @@ def get_large(endpoint: Endpoint, megabytes: int = 512) -> float:
     return count / seconds / 1e6
 
 
-def put_small(endpoint: Endpoint, folder: Path, run: int) -> float:
+def put_small(endpoint: Endpoint, folder: Path, run: int, seconds: int = SECONDS) -> float:
     """Objects of 10 KiB a second, 16 connections, new keys."""
     signer = RequestSigner(endpoint)
-    heads = [signer.head("PUT", f"{BUCKET}/small/{run}/{n:06d}", length=len(SMALL)) for n in range(60_000)]
-    return wrk.run(endpoint, folder, heads, body=SMALL).rate
+    count = MOST_PUTS * seconds
+    heads = [signer.head("PUT", f"{BUCKET}/small/{run}/{n:06d}", length=len(SMALL)) for n in range(count)]
+    return wrk.run(endpoint, folder, heads, body=SMALL, seconds=seconds).rate
 
 
 def fill_small(endpoint: Endpoint) -> None:
@@ -58,15 +61,15 @@ def fill_small(endpoint: Endpoint) -> None:
     put_all(endpoint, [f"{BUCKET}/read/{n:06d}" for n in range(10_000)], SMALL)
 
 
-def get_small(endpoint: Endpoint, folder: Path, run: int) -> float:
+def get_small(endpoint: Endpoint, folder: Path, run: int, seconds: int = SECONDS) -> float:
     """Reads of 10 KiB objects a second, 16 connections, over 10,000 keys in random order."""
     signer = RequestSigner(endpoint)
     keys = random.Random(run).sample(range(10_000), 10_000)
     heads = [signer.head("GET", f"{BUCKET}/read/{n:06d}") for n in keys]
-    return wrk.run(endpoint, folder, heads).rate
+    return wrk.run(endpoint, folder, heads, seconds=seconds).rate
 
 
-def get_ranges(endpoint: Endpoint, folder: Path, run: int) -> float:
+def get_ranges(endpoint: Endpoint, folder: Path, run: int, seconds: int = SECONDS) -> float:
     """Reads of 64 KiB at random offsets of a 1 GiB object a second, 16 connections."""
     signer = RequestSigner(endpoint)
     seeded = random.Random(run)
@@ -75,15 +78,15 @@ def get_ranges(endpoint: Endpoint, folder: Path, run: int) -> float:
         start = seeded.randrange(1024 * MIB - RANGE)
         span = {"Range": f"bytes={start}-{start + RANGE - 1}"}
         heads.append(signer.head("GET", f"{BUCKET}/large-1024", headers=span))
-    return wrk.run(endpoint, folder, heads).rate
+    return wrk.run(endpoint, folder, heads, seconds=seconds).rate
 
 
-def fill_for_listing(endpoint: Endpoint) -> None:
-    """100,000 one-byte objects under `listed/`."""
-    put_all(endpoint, [f"{BUCKET}/listed/{n % 100:02d}/{n:06d}" for n in range(LISTED)], b"x")
+def fill_for_listing(endpoint: Endpoint, count: int = LISTED) -> None:
+    """One-byte objects under `listed/`."""
+    put_all(endpoint, [f"{BUCKET}/listed/{n % 100:02d}/{n:06d}" for n in range(count)], b"x")
 
 
-def list_all(endpoint: Endpoint) -> float:
+def list_all(endpoint: Endpoint, count: int = LISTED) -> float:
     """Keys a second of listing `listed/` whole, by pages of 1,000, one after the other."""
     client = RawClient(endpoint)
     query = {"list-type": "2", "prefix": "listed/", "max-keys": "1000"}
@@ -100,7 +103,7 @@ def list_all(endpoint: Endpoint) -> float:
             break
         query["continuation-token"] = token
     client.close()
-    if total != LISTED:
+    if total != count:
         raise RequestFailed(f"{total} keys were listed")
     return total / seconds
 

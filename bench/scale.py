@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
-import os
 import random
 import shutil
 import statistics
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import uvloop
 
+from bench.processes import family_cpu
 from catalog.lmdb_engine.catalog import LmdbCatalog
 from core.config import Secret
 from core.memory import keep_freed_memory
@@ -38,7 +38,6 @@ CLIENTS = 64  # of the filling
 ROUNDS = 7
 EACH = 1_000  # operations in a round, of 16 clients; pages: a twentieth
 FLOOR_RATIO, FLOOR_READY = 2.0, 3.0
-_TICK = os.sysconf("SC_CLK_TCK")
 _OUTCOME = Outcome(hashlib.md5(b"x" * BODY, usedforsecurity=False).hexdigest())
 
 
@@ -117,7 +116,7 @@ class Measured:
         await self._store.delete_object(self._bucket, key_of(number), owner=self._attributes.owner)
 
     def _cpu(self) -> float:
-        return time.process_time() + (0.0 if self._postgres is None else database_cpu(self._postgres.pid))
+        return time.process_time() + (0.0 if self._postgres is None else family_cpu(self._postgres.pid))
 
 
 async def spread(numbers: Iterator[int], operation: Callable[[int], Awaitable[None]], clients: int) -> None:
@@ -130,23 +129,6 @@ async def spread(numbers: Iterator[int], operation: Callable[[int], Awaitable[No
     async with asyncio.TaskGroup() as tasks:
         for _ in range(clients):
             tasks.create_task(client())
-
-
-def database_cpu(pid: int) -> float:
-    """CPU seconds of a PostgreSQL: its first process, those that ended, and those that run."""
-    total = 0.0
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal():
-            continue
-        try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # it has just ended
-        if entry.name == str(pid):
-            total += sum(map(int, fields[11:15])) / _TICK
-        elif fields[1] == str(pid):
-            total += sum(map(int, fields[11:13])) / _TICK
-    return total
 
 
 async def fill_and_measure(settings: Settings, count: int, postgres: PostgresServer | None) -> tuple[bool, float]:

@@ -64,12 +64,16 @@ class Seaweed:
 
 
 class Atoll:
-    """`atoll up` as a user starts it: six disk nodes, 4+2, sealed, every write synced."""
+    """`atoll up` as a user starts it: six disk nodes, 4+2, sealed, every write synced.
+
+    `source` is the folder of another version of the program, run with this environment's libraries.
+    """
 
     name = "Atoll"
 
-    def __init__(self, folder: Path) -> None:
-        self.server = LiveServer(folder)
+    def __init__(self, folder: Path, *, source: Path | None = None) -> None:
+        # What the variable names comes before the installed program.
+        self.server = LiveServer(folder, env={} if source is None else {"PYTHONPATH": str(source)})
         self.endpoint = Endpoint("127.0.0.1", self.server.port, ROOT_KEY_ID, ROOT_SECRET)
 
     def start(self) -> None:
@@ -91,15 +95,3 @@ def _answers(endpoint: Endpoint) -> bool:
     except OSError:
         return False
     return True
-
-
-def memory(pid: int) -> int:
-    """Proportional set size in bytes of a process and its children."""
-    total = 0
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            total += int(line.split()[1]) * 1024
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        children = (task / "children").read_text().split()
-        total += sum(memory(int(child)) for child in children)
-    return total

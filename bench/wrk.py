@@ -58,12 +58,14 @@ def run(
     *,
     body: bytes = b"",
     connections: int = 16,
-    seconds: int = 8,
+    seconds: int,
 ) -> Load:
-    """Send `heads` (each with `body` behind it) round and round for `seconds`.
+    """Send `heads` (each with `body` behind it) round and round for `seconds`. Raises LoadFailed."""
+    return send(endpoint, prepare(folder, heads, body), connections=connections, seconds=seconds)
 
-    Raises LoadFailed if any answer was not 2xx or any connection broke.
-    """
+
+def prepare(folder: Path, heads: Sequence[bytes], body: bytes) -> Path:
+    """Write what is to be sent into `folder`; the script for `send`."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "heads").open("wb") as file:
         for head in heads:
@@ -77,6 +79,11 @@ def run(
             "body": folder / "body" if body else "",
         }
     )
+    return script
+
+
+def send(endpoint: Endpoint, script: Path, *, connections: int, seconds: int) -> Load:
+    """Send what `prepare` wrote. Raises LoadFailed if any answer was not 2xx or any connection broke."""
     done = subprocess.run(
         [
             program(), "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script),

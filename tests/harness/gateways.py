@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import re
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -53,12 +51,6 @@ class GatewayProcess(LiveServer):
 
     def command_line(self) -> list[str]:
         return list(self.program) or super().command_line()
-
-    def pause(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def resume(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
 
     def beginnings(self) -> int:
         """How often this process became ready: more than once when it was declared dead."""

@@ -163,6 +163,14 @@ class LiveServer:
             self._process.wait()
             self._forget()
 
+    def pause(self) -> None:
+        """SIGSTOP: it is there, and does nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        os.kill(self.pid, signal.SIGCONT)
+
     def wait(self, timeout: float = 30.0) -> int:
         """Wait for the process to end by itself (a crash point); the exit code."""
         assert self._process is not None
