@@ -16,7 +16,7 @@ from typing import Any, Final
 import asyncpg
 
 from catalog.errors import CatalogClosed, CatalogUnavailable
-from catalog.postgres_engine.schema import is_postgres
+from catalog.postgres_engine.schema import SESSION_NAME, is_postgres
 
 #: How long a dead network goes unnoticed.
 _NETWORK_SECONDS: Final = 10
@@ -38,7 +38,7 @@ class Connector:
         self._url = url
         self._connect_timeout = connect_timeout
         self._settings = {
-            "application_name": "atoll",
+            "application_name": SESSION_NAME,
             "statement_timeout": str(int(statement_timeout * 1000)),
             "client_min_messages": "error",
         }

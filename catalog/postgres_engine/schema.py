@@ -7,7 +7,8 @@ the newest number. `atoll_numbered` remembers for a while which commits were num
 
 A step is a list of statements that may run again, each in a transaction of its own, and must leave the tables usable
 for programs of the schema before it, unless it raises `needs`. What takes something away (a contraction) therefore
-comes in a later release than what adds its successor, when no gateway of the old version is left.
+comes in a later release than what adds its successor, when no gateway of the old version is left: sessions are named
+after their program's schema, and a contraction is refused while one is there that it would leave behind.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ _ABSENT: Final = "42P01"
 #: concurrently updated.
 _RACES: Final = frozenset({"23505", "42P07", "42710", "XX000"})
 _ATTEMPTS: Final = 20
+#: How often to look, in steps of a tenth of a second, whether older programs are gone: a server notices late that a
+#: session was closed.
+_LOOKS: Final = 50
+_SESSION: Final = "atoll schema "
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +76,24 @@ STEPS: Final = (
 #: What this program makes.
 SCHEMA: Final = STEPS[-1].number
 
+#: What this program's sessions are called (`application_name`).
+SESSION_NAME: Final = f"{_SESSION}{SCHEMA}"
+
 _META: Final = "CREATE TABLE IF NOT EXISTS atoll_meta (name text PRIMARY KEY, value bigint NOT NULL)"
 _READ: Final = "SELECT name, value FROM atoll_meta"
 _BEGIN: Final = "INSERT INTO atoll_meta (name, value) VALUES ('schema', 0), ('needs', 1) ON CONFLICT (name) DO NOTHING"
 _NEEDS: Final = "UPDATE atoll_meta SET value = $1 WHERE name = 'needs' AND value < $1"
+_SESSIONS: Final = (
+    "SELECT coalesce(application_name, ''), coalesce(host(client_addr), 'this machine') FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
 _DONE: Final = "UPDATE atoll_meta SET value = $1 WHERE name = 'schema' AND value < $1"
 
 
 async def prepare(connection: Any, *, may_create: bool, steps: Sequence[Step] = STEPS) -> None:
     """Bring the tables up to this program. Raises FutureVersion when a newer one has changed them beyond its
-    understanding, StartRefused when there are none and none may be made, Corrupt when they are not ours."""
+    understanding, StartRefused when there are none and none may be made or when an older program that could not go on
+    still uses them, Corrupt when they are not ours."""
     postgres = is_postgres(await connection.fetchval("SELECT version()"))
     if postgres and await connection.fetchval("SHOW fsync") == "off":
         log.warning("the catalog's database runs with fsync off: a crash of its machine loses what was acknowledged")
@@ -117,12 +130,40 @@ async def _prepare(connection: Any, may_create: bool, steps: Sequence[Step], pos
         )
     for step in steps:
         if step.number > stored:
+            if step.needs > needs:
+                await _leave_behind(connection, step.needs, postgres)
             await _apply(connection, step, postgres)
 
 
+async def _leave_behind(connection: Any, needs: int, postgres: bool) -> None:
+    """From here on no program below schema `needs` starts, and none runs. Raises StartRefused."""
+    if postgres:
+        await _see_none_below(connection, needs)
+    # Raised before any statement that may hinder an older program.
+    await connection.execute(_NEEDS, needs)
+    if postgres:
+        await _see_none_below(connection, needs)  # one that looked before it was raised has its session by now
+
+
+async def _see_none_below(connection: Any, needs: int) -> None:
+    for _ in range(_LOOKS):
+        hosts = {host for name, host in await connection.fetch(_SESSIONS) if _schema_of(name) < needs}
+        if not hosts:
+            return
+        await asyncio.sleep(0.1)
+    raise StartRefused(
+        f"gateways of an older version still use the catalog, from {', '.join(sorted(hosts))}, and could not go on "
+        "after what this version has to change: stop them, then start this one again"
+    )
+
+
+def _schema_of(session: str) -> float:
+    """What a session's program knows; more than anything for one that is none of ours."""
+    number = session.removeprefix(_SESSION)
+    return int(number) if number != session and number.isdecimal() else float("inf")
+
+
 async def _apply(connection: Any, step: Step, postgres: bool) -> None:
-    # Raised first: once a statement may hinder an older program, none may start any more.
-    await connection.execute(_NEEDS, step.needs)
     for statement in (*step.always, *(step.postgres_only if postgres else ())):
         await connection.execute(statement)
     await connection.execute(_DONE, step.number)

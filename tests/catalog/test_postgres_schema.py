@@ -102,6 +102,19 @@ async def test_tables_of_the_future_are_refused(postgres_url: str) -> None:
         await PostgresCatalog.open(postgres_url)
 
 
+async def test_a_change_that_an_older_program_could_not_live_with_waits_until_it_is_gone(postgres_url: str) -> None:
+    old = await PostgresCatalog.open(postgres_url)
+    with pytest.raises(StartRefused, match=r"older version still use the catalog, from 127\.0\.0\.1"):
+        await migrate(postgres_url, EXPANSION, CONTRACTION)
+    assert await run(postgres_url, "SELECT value FROM atoll_meta WHERE name = 'needs'") == 1
+    # What only adds was done. The old one serves on, and another may start.
+    await put(old, b"1")
+    await (await PostgresCatalog.open(postgres_url)).close()
+    await old.close()
+    await migrate(postgres_url, EXPANSION, CONTRACTION)
+    assert await run(postgres_url, "SELECT value FROM atoll_meta WHERE name = 'needs'") == SCHEMA + 2
+
+
 async def test_a_step_that_was_cut_short_is_done_again(postgres_url: str) -> None:
     await (await PostgresCatalog.open(postgres_url)).close()
     broken = Step(SCHEMA + 1, 1, always=(*EXPANSION.always, "SELECT 1 / 0"))
