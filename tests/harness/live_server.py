@@ -59,6 +59,8 @@ class LiveServer:
         self.port = free_port()
         self.scheme = "http"
         self.output: list[str] = []
+        #: A folder with another release's packages: they run instead of the tree's own, from the next start on.
+        self.packages: Path | None = None
         self._extra = dict(env or {})
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
@@ -88,6 +90,7 @@ class LiveServer:
             "ATOLL_ACCESS_KEY_ID": ROOT_KEY_ID,
             "ATOLL_SECRET_ACCESS_KEY": ROOT_SECRET,
             "ATOLL_ROOT_KEY_FILE": str(self.folder / "root.key"),
+            **({"PYTHONPATH": str(self.packages)} if self.packages else {}),
             **self._extra,
         }
 
