@@ -12,14 +12,20 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from catalog.errors import CommitUnknown
+from catalog.errors import CatalogUnavailable, CommitUnknown
 from catalog.interface import Row
 from catalog.postgres_engine.connections import Connector
 from catalog.postgres_engine.database import Backoff
 from catalog.postgres_engine.failures import is_conflict, is_lost, sqlstate, translate
 
-#: duplicate_object: the constraint is there.
-_THERE: Final = "42710"
+#: check_violation, duplicate_object: the constraint is there.
+_THERE: Final = frozenset({"23514", "42710"})
+#: lock_not_available
+_LOCKED: Final = "55P03"
+
+#: While a statement waits for the whole table, all others wait behind it: not for longer than this. It is more than
+#: `deadlock_timeout`, after which a vacuum gives way.
+_BOUND: Final = "SET LOCAL lock_timeout = '3s'"
 
 _FORBID_ROWS: Final = "ALTER TABLE atoll_rows ADD CONSTRAINT atoll_moved CHECK (false) NOT VALID"
 _FORBID_OUTBOX: Final = "ALTER TABLE atoll_outbox ADD CONSTRAINT atoll_moved CHECK (void) NOT VALID"
@@ -48,40 +54,55 @@ async def forbid_commits(
     """Put `mark` and refuse every commit from then on; False, with nothing done, where something was committed since
     `sequence` or one of the rows `unchanged` is another. Raises CatalogUnavailable where that could not be begun, and
     CommitUnknown where its outcome can't be told."""
-    sent = False
+    in_doubt = False
     while True:
-        connection: Any = None
+        attempt = _Attempt()
         try:
-            connection = await connector.connect()
             async with asyncio.timeout(connector.patience):
-                return await _forbid(connection, mark, sequence, unchanged)
+                return await attempt.run(connector, mark, sequence, unchanged)
         except Exception as error:
-            if sqlstate(error) == _THERE:
-                return True  # of an attempt whose outcome was not heard
-            lost = is_lost(error)
-            sent = sent or (lost and connection is not None)  # the last statement may have gone through
-            if not (lost or is_conflict(error)) or backoff.over:
-                if sent:
+            if in_doubt and sqlstate(error) in _THERE:
+                return True  # by the attempt whose outcome was not heard
+            in_doubt = in_doubt or (attempt.committing and is_lost(error))
+            locked = sqlstate(error) == _LOCKED
+            if not (locked or is_lost(error) or is_conflict(error)) or backoff.over:
+                if in_doubt:
                     raise CommitUnknown("whether the catalog was retired is not known") from None
+                if locked:
+                    raise CatalogUnavailable("a long read, such as a backup, holds the catalog's tables") from None
                 raise translate(error) from None
         finally:
-            if connection is not None:
-                connection.terminate()
+            attempt.end()
         await backoff.pause()
 
 
-async def _forbid(connection: Any, mark: Row, sequence: int, unchanged: Sequence[Row]) -> bool:
-    transaction = connection.transaction()
-    await transaction.start()
-    await connection.execute(_MARK, *mark)
-    await connection.execute(_FORBID_ROWS)
-    await connection.execute(_FORBID_OUTBOX)
-    keys, values = [key for key, _ in unchanged], [value for _, value in unchanged]
-    if not await connection.fetchval(_UNCHANGED, sequence, keys, values):
-        await transaction.rollback()
-        return False
-    await transaction.commit()
-    return True
+class _Attempt:
+    """One transaction on a connection of its own. Once `committing`, it may have gone through, whatever is heard."""
+
+    def __init__(self) -> None:
+        self._connection: Any = None
+        self.committing = False
+
+    async def run(self, connector: Connector, mark: Row, sequence: int, unchanged: Sequence[Row]) -> bool:
+        connection = self._connection = await connector.connect()
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute(_BOUND)
+        await connection.execute(_MARK, *mark)
+        # From here on nobody else reads or writes: what is looked at next is what it stays.
+        await connection.execute(_FORBID_ROWS)
+        await connection.execute(_FORBID_OUTBOX)
+        keys, values = [key for key, _ in unchanged], [value for _, value in unchanged]
+        if not await connection.fetchval(_UNCHANGED, sequence, keys, values):
+            await transaction.rollback()
+            return False
+        self.committing = True
+        await transaction.commit()
+        return True
+
+    def end(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
 
 
 async def allow_commits(connector: Connector) -> None:
