@@ -136,7 +136,7 @@ async def backup(
             await asyncio.to_thread(_sync, stream)
         finally:
             stream.close()
-        await asyncio.to_thread(_publish, partial, path)
+        await asyncio.to_thread(publish, partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -194,7 +194,7 @@ async def restore(source: Path | str | BinaryIO, folder: Path | str, progress: P
             await put_hold(catalog, summary.time_us, summary.ceiling)
         finally:
             await catalog.close()
-        await asyncio.to_thread(_publish, partial, target)
+        await asyncio.to_thread(publish, partial, target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -274,7 +274,7 @@ def _sync(stream: BinaryIO) -> None:
     os.fsync(stream.fileno())
 
 
-def _publish(partial: Path, path: Path) -> None:
+def publish(partial: Path, path: Path) -> None:
     """Give the complete file or folder its name, durably."""
     partial.replace(path)
     fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -18,7 +18,7 @@ from catalog.errors import CatalogError, LeaseLost
 from catalog.fencing import fenced_by
 from catalog.leases import Lease, Leases
 from core.clock import Clock
-from core.workers import Forceable, Standby, Worker, WorkerReport, WorkerState
+from core.workers import Forceable, HandOver, Standby, Worker, WorkerReport, WorkerState
 
 log = logging.getLogger("atoll.workers")
 
@@ -51,6 +51,9 @@ class LeasedWorker:
             self._lease = None
             self._lost += 1
             return WorkerState.IDLE
+        except HandOver:
+            await self.release()
+            raise
         if state is WorkerState.DONE:
             await self.release()
         return state

@@ -24,19 +24,25 @@ def new_piece_name(epoch: int) -> str:
     return f"{epoch:016x}-{secrets.token_hex(16)}"
 
 
-#: Epochs count milliseconds since 1970 and never come near 2^60: what begins so is of a snapshot.
-_SNAPSHOT_DIGIT = "f"
+#: Epochs count milliseconds since 1970 and never come near 2^60: names that begin so are of snapshots.
+SNAPSHOT_NAMES = "f"
+_SNAPSHOT_PREFIX = 17  # characters
 
 
 def snapshot_prefix(tag: bytes) -> str:
     """What names of a root key's snapshot shards begin with: `f<15 hex digits of tag>-`; `tag` has 8 bytes. They have
     the form of piece names, in a place where no epoch's are."""
-    return f"{_SNAPSHOT_DIGIT}{tag.hex()[1:16]}-"
+    return f"{SNAPSHOT_NAMES}{tag.hex()[1:16]}-"
 
 
 def is_snapshot_name(name: str) -> bool:
     """Whether a listed name is of a snapshot: no row names those, and collection leaves them alone."""
-    return name.startswith(_SNAPSHOT_DIGIT)
+    return name.startswith(SNAPSHOT_NAMES)
+
+
+def prefix_of_snapshot(name: str) -> str:
+    """The `snapshot_prefix` that a snapshot's name begins with."""
+    return name[:_SNAPSHOT_PREFIX]
 
 
 def piece_epoch(name: str) -> int:

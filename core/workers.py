@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from core.errors import AtollError
+
 
 class WorkerState(enum.Enum):
     """What a worker did in its last turn."""
@@ -13,6 +15,10 @@ class WorkerState(enum.Enum):
     BUSY = "busy"  # there is more; call again soon
     IDLE = "idle"  # nothing to do now
     DONE = "done"  # never needs another turn
+
+
+class HandOver(AtollError):
+    """Raised by a turn of work that another process may be able to do and this one is not: its lease is given back."""
 
 
 @dataclass(slots=True)

@@ -48,14 +48,16 @@ async def base_run(catalog: Catalog, after: bytes) -> tuple[Content, bytes, bool
     async def run(reader: Reader) -> tuple[list[Row], bool]:
         rows: list[Row] = []
         size, start = 0, max(first, after + b"\0")
-        while size < PART_BYTES:
+        while True:
             found = await reader.scan(start, prefix_end(b""), limit=_SCAN)
-            rows += found
-            size += sum([len(key) + len(value) + _ROW_OVERHEAD for key, value in found])
+            for key, value in found:
+                rows.append((key, value))
+                size += len(key) + len(value) + _ROW_OVERHEAD
+                if size >= PART_BYTES:  # here and not behind the scan: rows may have a megabyte each
+                    return rows, False
             if len(found) < _SCAN:
                 return rows, True
             start = found[-1][0] + b"\0"
-        return rows, False
 
     rows, ended = await catalog.read(run, long=True)
     return Content(puts=rows), rows[-1][0] if rows else after, ended
@@ -111,20 +113,18 @@ class _Gathered:
             await asyncio.sleep(0)
 
     def _keep(self, keys: list[bytes], values: list[bytes | None]) -> None:
-        if not self._parts or self._part_size >= PART_BYTES:
-            self._parts.append(Content(puts=[], deletes=[]))
-            self._part_size = 0
-        part = self._parts[-1]
-        size = 0
         for key, value in zip(keys, values, strict=True):
+            if not self._parts or self._part_size >= PART_BYTES:
+                self._parts.append(Content(puts=[], deletes=[]))
+                self._part_size = 0
+            part = self._parts[-1]
             if value is None:
                 part.deletes.append(key)
-                size += len(key) + _ROW_OVERHEAD
             else:
                 part.puts.append((key, value))
-                size += len(key) + len(value) + _ROW_OVERHEAD
-        self._part_size += size
-        self.size += size
+            size = len(key) + len(value or b"") + _ROW_OVERHEAD
+            self._part_size += size
+            self.size += size
 
     def contents(self) -> list[Content]:
         return self._parts

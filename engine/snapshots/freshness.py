@@ -13,8 +13,11 @@ from catalog.prefixes import FEED
 from core.clock import Clock
 from engine.snapshots.rows import ChainRow, StateRow, read_state
 
-#: Pieces wait for a snapshot that no longer needs them for so many seconds; then room is made all the same.
-PATIENCE: Final = 600.0
+#: Pieces wait for a snapshot that no longer needs them for so many seconds, as long as the feed can tell; then room is
+#: made all the same. Long, because the newest point names packs that were compacted since: without their pieces a restore
+#: lacks objects that were never deleted.
+PATIENCE: Final = 86_400.0
+_LEAST: Final = 0.001  # 0 is kept for what no change waits for, whatever clocks say
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,8 @@ async def find_gap(reader: Reader, state: StateRow) -> Gap | None:
 @dataclass(frozen=True, slots=True)
 class Freshness:
     """`exists`: there is a point to restore. `lag`: seconds for which the oldest change waits that no point shows; 0
-    when all is shown. `point_us`, `sequence`: of the newest point. `bytes` on the nodes and `parts` are of its chain;
-    `building` tells that the next one is under way."""
+    when all is shown. `point_us`, `sequence`: of the newest point. `bytes` on the nodes, `parts` and `root_key_id`,
+    the key that it opens with, are of its chain; `building` tells that the next one is under way."""
 
     exists: bool = False
     lag: float = 0.0
@@ -53,6 +56,7 @@ class Freshness:
     sequence: int = 0
     parts: int = 0
     bytes: int = 0
+    root_key_id: str = ""
     building: bool = False
 
     @classmethod
@@ -66,8 +70,8 @@ class Freshness:
         state, gap = await catalog.read(read)
         chain = state.active or ChainRow(0, "", "", 0, 0, b"")
         lag = 0.0
-        if gap is not None:
-            lag = max(0.0, (clock.now_us() - (gap.time_us or chain.time_us)) / 1e6) if chain.time_us else 0.0
+        if gap is not None and chain.time_us:
+            lag = max(_LEAST, (clock.now_us() - (gap.time_us or chain.time_us)) / 1e6)
         return cls(
             exists=state.active is not None,
             lag=lag,
@@ -75,6 +79,7 @@ class Freshness:
             sequence=chain.sequence,
             parts=chain.parts,
             bytes=chain.base_bytes + chain.change_bytes,
+            root_key_id=chain.root_key_id,
             building=state.building is not None,
         )
 

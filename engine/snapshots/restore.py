@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from catalog.backup import require_vacant
+from catalog.backup import publish, require_vacant
 from catalog.hold import put_hold
 from catalog.interface import Catalog, Transaction
 from catalog.lmdb_engine.catalog import LmdbCatalog
@@ -36,6 +36,8 @@ _AHEAD: Final = 4
 _ROUNDS: Final = 100
 #: Sentences of one message.
 _TOLD: Final = 5
+#: What is wrong with single pieces: so many are told.
+_WARNINGS: Final = 50
 
 #: Told parts done, parts to do, rows so far.
 Progress = Callable[[int, int, int], None]
@@ -75,7 +77,8 @@ async def find_point(
         )
     if not found.attempts and not found.findings:
         raise NothingToRestore("there is no snapshot on these nodes" + _silent(found))
-    raise NothingToRestore(f"no snapshot is whole: {_few(found.findings)}{_silent(found)}")
+    why = _few(found.findings) or "the first one is not whole yet"
+    raise NothingToRestore(f"no snapshot is whole: {why}{_silent(found)}")
 
 
 def _few(sentences: list[str]) -> str:
@@ -116,7 +119,8 @@ async def restore_folder(
         try:
             catalog = await LmdbCatalog.open(partial)
             try:
-                rows = await write_point(catalog, keys, deployment, step, spoilt, progress)
+                last_chain = max(found.attempts)
+                rows = await write_point(catalog, keys, deployment, step, spoilt, progress, last_chain=last_chain)
                 if finish is not None:
                     await finish(catalog)
             finally:
@@ -129,7 +133,7 @@ async def restore_folder(
             shutil.rmtree(partial, ignore_errors=True)
             raise
         reach("restore-written")
-        await asyncio.to_thread(partial.replace, folder)
+        await asyncio.to_thread(publish, partial, folder)
         name = step.attempt.name
         return Restored(step.facts, name.chain, name.part + 1, rows, [*_warnings(found, step.facts), *spoilt])
     raise NothingToRestore(f"no snapshot can be read: {'; '.join(spoilt[-3:])}")
@@ -142,9 +146,11 @@ async def write_point(
     step: Step,
     bad: list[str],
     progress: Progress | None = None,
+    *,
+    last_chain: int,
 ) -> int:
-    """Write a point's rows into an empty catalog that nobody else uses yet, and hold it; how many were written. Raises
-    PartUnreadable: then drop that catalog."""
+    """Write a point's rows into an empty catalog that nobody else uses yet, and hold it; how many were written. Its own
+    chains come behind `last_chain`, the newest on the nodes. Raises PartUnreadable: then drop that catalog."""
     path = step.path()
     last = Content()
     done = rows = 0
@@ -156,7 +162,7 @@ async def write_point(
             if progress is not None:
                 progress(done, len(path), rows)
     facts = step.facts
-    state = StateRow(lineage=facts.lineage + 1, last_chain=step.attempt.name.chain)
+    state = StateRow(lineage=facts.lineage + 1, last_chain=last_chain)
     await catalog.load([*last.epochs, (STATE_KEY, STATE_ROW.encode(state))], sequence=last.ceiling)
     await put_hold(catalog, facts.time_us, last.ceiling)
     return rows
@@ -203,7 +209,9 @@ def _text(time_us: int) -> str:
 
 def _warnings(found: Survey, facts: Facts) -> list[str]:
     """What an operator must know of a restore."""
-    warnings = list(found.findings)
+    warnings = found.findings[:_WARNINGS]
+    if len(found.findings) > len(warnings):
+        warnings.append(f"… and {len(found.findings) - len(warnings)} more of that kind")
     if found.newest is not None and found.newest.order > facts.order:
         later = (found.newest.time_us - facts.time_us) / 1e6
         warnings.append(f"a point {later:.1f} s newer was begun, but it is not whole on the nodes that answered")

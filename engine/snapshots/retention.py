@@ -1,4 +1,4 @@
-"""Former chains go when their time has come, and chains that lost shards are noticed."""
+"""Former chains go when their time has come; chains that lost shards, and chains of others, are noticed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from core.clock import Clock
 from core.crashpoints import reach
+from core.ids import SNAPSHOT_NAMES, prefix_of_snapshot
 from engine.snapshots.keys import SnapshotKeys
 from engine.snapshots.rows import RetiredRow, StateRow
 from engine.snapshots.writing import ShardWriter
@@ -19,6 +20,8 @@ log = logging.getLogger("atoll.snapshots")
 #: Seconds between two looks at all names.
 _LOOK: Final = 300.0
 _FIRST_LOOK: Final = 30.0
+#: Chains that nobody knows which one look enters: a node may list any number of names.
+_STRANGERS: Final = 100
 
 #: Part → (attempt, k) → indexes.
 Shards = defaultdict[int, defaultdict[tuple[int, int], set[int]]]
@@ -35,6 +38,8 @@ class Retention:
         self._suspect: set[int] = set()  # chains that lacked shards at the last look
         #: The active chain lacked shards at two looks: a new base is due.
         self.thin = False
+        #: There are names of a chain that this catalog has not come to yet: somebody else has.
+        self.foreign = False
 
     async def turn(self, state: StateRow, keys: SnapshotKeys, *, held: bool) -> StateRow:
         """Delete what is due, unless the catalog is `held`: then an operator may want to go back further. The state
@@ -45,7 +50,12 @@ class Retention:
             state = await self._look(state, keys)
         if held:
             return state
-        limit = self._clock.now_us() - int(self._seconds * 1e6)
+        today = self._clock.now_us()
+        if any(row.since_us > today for row in state.retired):  # the clock was set back
+            state = replace(
+                state, retired=tuple(replace(row, since_us=min(row.since_us, today)) for row in state.retired)
+            )
+        limit = today - int(self._seconds * 1e6)
         for row in state.retired:
             if row.since_us <= limit and await self._delete(row, state, keys):
                 state = replace(state, retired=tuple(other for other in state.retired if other is not row))
@@ -54,23 +64,29 @@ class Retention:
 
     async def _look(self, state: StateRow, keys: SnapshotKeys) -> StateRow:
         """Enter chains that nobody knows as retired, and count the active one's shards."""
-        names, _ = await self._writer.names(keys.prefix)
-        known = {chain.id for chain in (state.active, state.building) if chain is not None}
-        known |= {row.chain for row in state.retired}
-        strangers: set[int] = set()
+        names, _ = await self._writer.names(SNAPSHOT_NAMES)
+        chains = [chain for chain in (state.active, state.building) if chain is not None]
+        known = {(row.prefix, row.chain) for row in state.retired} | {(chain.prefix, chain.id) for chain in chains}
+        prefixes = {prefix for prefix, _ in known}
+        strangers: set[tuple[str, int]] = set()
         active = state.active.id if state.active is not None and state.active.prefix == keys.prefix else 0
         shards: Shards = defaultdict(lambda: defaultdict(set))
         for on_node in names.values():
             for text in on_node:
                 name = keys.read_name(text)
-                if name is not None:
-                    if name.chain not in known and name.chain <= state.last_chain:
-                        strangers.add(name.chain)
-                    if name.chain == active:
-                        shards[name.part][name.attempt, name.k].add(name.index)
+                if name is None:
+                    prefix = prefix_of_snapshot(text)
+                    if prefix != keys.prefix and prefix not in prefixes:
+                        strangers.add((prefix, 0))
+                elif name.chain > state.last_chain:
+                    self.foreign = True
+                elif name.chain == active:
+                    shards[name.part][name.attempt, name.k].add(name.index)
+                elif (keys.prefix, name.chain) not in known:
+                    strangers.add((keys.prefix, name.chain))
         now = self._clock.now_us()
         if strangers:
-            rows = tuple(RetiredRow(keys.prefix, chain, now) for chain in sorted(strangers))
+            rows = tuple(RetiredRow(prefix, chain, now) for prefix, chain in sorted(strangers)[:_STRANGERS])
             state = replace(state, retired=(*state.retired, *rows))
         if state.active is not None and active:
             self._count(active, state.active.parts, shards)

@@ -22,7 +22,7 @@ class ChainRow(msgspec.Struct, array_like=True, frozen=True):
     """A chain that is being written; `prefix` begins the names of its shards. `position`: all changes of the feed up to
     there are in it. `parts` and `last`: how many there are, and the hash of the last. `cursor`: the last key of the
     base so far; `based` once it is whole; `verified`: so many parts were read back. `sequence`, `time_us`: of the
-    newest point, 0 before the first."""
+    newest point, 0 before the first. `changed`: some of it was put anew or deleted since it was written."""
 
     id: int
     root_key_id: str
@@ -39,10 +39,16 @@ class ChainRow(msgspec.Struct, array_like=True, frozen=True):
     changes: int = 0
     sequence: int = 0
     time_us: int = 0
+    changed: bool = False
+
+    def retired(self, now_us: int) -> RetiredRow:
+        """Nobody needs it any more, from now on."""
+        return RetiredRow(self.prefix, self.id, now_us)
 
 
 class RetiredRow(msgspec.Struct, array_like=True, frozen=True):
-    """A chain whose shards are to be deleted some time after `since_us`; `prefix` begins their names."""
+    """A chain whose shards are to be deleted some time after `since_us`; `prefix` begins their names. `chain` 0 stands
+    for all that there are under a root key other than the one in force."""
 
     prefix: str
     chain: int
@@ -50,8 +56,8 @@ class RetiredRow(msgspec.Struct, array_like=True, frozen=True):
 
 
 class StateRow(Record, tag=1, kw_only=True, frozen=True):
-    """`active` is the chain that a restore would take; `building` the one that will take its place. `lineage` counts
-    restores, and `last_chain` is the newest number given out."""
+    """`active` is the chain that a restore would take; `building` the one that will take its place. `lineage` grows
+    whenever the catalog goes back in time, and `last_chain` is the newest number given out."""
 
     lineage: int = 0
     last_chain: int = 0

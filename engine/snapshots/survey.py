@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from backends.errors import BackendError
 from backends.interface import Entry
 from core.buffers import Buffer
-from core.ids import is_snapshot_name
+from core.ids import SNAPSHOT_NAMES, is_snapshot_name
 from engine.snapshots.keys import ShardName, SnapshotKeys
 from engine.snapshots.parts import (
     HEADER_LENGTH,
@@ -34,6 +34,7 @@ from engine.snapshots.parts import (
 from engine.snapshots.writing import PATIENCE, listed
 
 _SIDE_BY_SIDE: Final = 16
+_BATCH: Final = 1024  # headers under way at once; a node may list any number of names
 
 
 class Shelf(Protocol):
@@ -125,7 +126,7 @@ async def survey(
 ) -> Survey:
     """Look at all nodes. `refused`: (source, piece) whose bytes were found to be bad. Raises FutureVersion."""
     found = Survey()
-    prefix = keys.prefix if only_chain is not None else ""
+    prefix = keys.prefix if only_chain is not None else SNAPSHOT_NAMES
     entries = await asyncio.gather(*(_entries(source, prefix) for source in sources))
     looks: list[tuple[Source, Entry, ShardName]] = []
     for source, answer in zip(sources, entries, strict=True):
@@ -140,11 +141,13 @@ async def survey(
             elif (source.name, entry.name) not in refused and only_chain in (None, name.chain):
                 looks.append((source, entry, name))
     gate = asyncio.Semaphore(_SIDE_BY_SIDE)
-    for look in await asyncio.gather(*(_look(gate, keys, deployment, *each) for each in looks)):
-        if isinstance(look, str):
-            found.findings.append(look)
-        elif look is not None:
-            _enter(found, *look)
+    for start in range(0, len(looks), _BATCH):
+        batch = looks[start : start + _BATCH]
+        for look in await asyncio.gather(*(_look(gate, keys, deployment, *each) for each in batch)):
+            if isinstance(look, str):
+                found.findings.append(look)
+            elif look is not None:
+                _enter(found, *look)
     _resolve(found, deployment)
     return found
 

@@ -14,7 +14,7 @@ from catalog.interface import Transaction
 from catalog.leased_worker import LeasedWorker
 from catalog.leases import Lease, Leases
 from catalog.memory import MemoryCatalog
-from core.workers import WorkerReport, WorkerState
+from core.workers import HandOver, WorkerReport, WorkerState
 from tests.catalog.clocks import ManualClock
 
 SECONDS = 60.0
@@ -239,6 +239,20 @@ async def test_failures_of_the_worker_come_through(processes: Processes) -> None
     one.worker.pause = fail
     with pytest.raises(OSError, match="no luck"):
         await one.leased.turn()
+
+
+async def test_who_can_not_do_the_work_hands_it_over(processes: Processes) -> None:
+    one, two = await processes.start(b"1"), await processes.start(b"2")
+    await one.leased.turn()
+
+    async def fail() -> None:
+        raise HandOver("not here")
+
+    one.worker.pause = fail
+    with pytest.raises(HandOver, match="not here"):
+        await one.leased.turn()
+    await two.leased.turn()
+    assert await processes.log() == b"12"
 
 
 async def test_a_full_catalog_does_not_stop_who_makes_room(

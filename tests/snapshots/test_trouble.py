@@ -19,7 +19,7 @@ from core.workers import WorkerState
 from engine.errors import Unavailable
 from engine.snapshots.freshness import Cover, Freshness
 from engine.snapshots.worker import SnapshotLimits
-from tests.snapshots.world import ROOT, SnapshotWorld, keys_of
+from tests.snapshots.world import ROOT, SnapshotWorld, chains_on, keys_of, names_on
 
 
 def faulty(rules: Sequence[tuple[int, FaultRule]], seed: int = 1) -> list[FaultyBackend]:
@@ -208,7 +208,7 @@ async def test_what_nobody_knows_is_deleted_in_time() -> None:
     await stranger.change()
     await stranger.settle()
     assert len(chains_on(world)) == 2
-    for _ in range(4):
+    for _ in range(8):
         world.clock.ahead += 9
         await world.settle()
     active = (await world.state()).active
@@ -285,16 +285,3 @@ async def test_full_nodes_are_told_from_nodes_that_are_down() -> None:
     for node in world.nodes:
         world.placer.set_up(node.id, False)
     assert not world.worker._writer.lacks_room()
-
-
-def names_on(world: SnapshotWorld) -> set[str]:
-    found: set[str] = set()
-    for backend in world.backends:
-        assert isinstance(backend, MemoryBackend)
-        found.update(backend._pieces)
-    return found
-
-
-def chains_on(world: SnapshotWorld) -> set[int]:
-    names = (keys_of(world.root).read_name(name) for name in names_on(world))
-    return {name.chain for name in names if name is not None}

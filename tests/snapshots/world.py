@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from backends.interface import Backend
@@ -32,13 +32,17 @@ def keys_of(root: bytes) -> SnapshotKeys:
 
 
 class ShiftedClock(SystemClock):
-    """A clock that a test can put forward."""
+    """A clock that a test can put forward, and whose time of day it can set back."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
+        self._back = 0.0
+
+    def set_back(self, seconds: float) -> None:
+        self._back += seconds
 
     def now_us(self) -> int:
-        return super().now_us() + int(self.ahead * 1e6)
+        return super().now_us() + int((self.ahead - self._back) * 1e6)
 
     def monotonic(self) -> float:
         return super().monotonic() + self.ahead
@@ -86,6 +90,14 @@ class SnapshotWorld:
 
     async def change(self, count: int = 10, *, size: int = 100, keys: int = 1000) -> None:
         """Put some rows and delete some."""
+        plan: dict[bytes, bytes | None] = {}
+        for _ in range(count):
+            key = ENGINE + b"%06d" % self.random.randrange(keys)
+            plan[key] = None if self.random.random() < 0.2 else self.random.randbytes(self.random.randrange(size))
+        await self.put(plan)
+
+    async def put(self, plan: Mapping[bytes, bytes | None]) -> None:
+        """Put these rows in one transaction; None deletes."""
 
         async def write(txn: Transaction) -> None:
             for key, value in plan.items():
@@ -94,10 +106,6 @@ class SnapshotWorld:
                 else:
                     txn.put(key, value)
 
-        plan: dict[bytes, bytes | None] = {}
-        for _ in range(count):
-            key = ENGINE + b"%06d" % self.random.randrange(keys)
-            plan[key] = None if self.random.random() < 0.2 else self.random.randbytes(self.random.randrange(size))
         await self.catalog.transact(write)
         for key, value in plan.items():
             if value is None:
@@ -143,3 +151,18 @@ async def rows_of(folder: Path) -> dict[bytes, bytes]:
         return await rows_in(catalog)
     finally:
         await catalog.close()
+
+
+def names_on(world: SnapshotWorld) -> set[str]:
+    """What pieces there are on the world's nodes."""
+    found: set[str] = set()
+    for backend in world.backends:
+        assert isinstance(backend, MemoryBackend)
+        found.update(backend._pieces)
+    return found
+
+
+def chains_on(world: SnapshotWorld) -> set[int]:
+    """Chains under the world's root key that nodes hold something of."""
+    names = (keys_of(world.root).read_name(name) for name in names_on(world))
+    return {name.chain for name in names if name is not None}
