@@ -148,6 +148,22 @@ class PostgresServer:
         finally:
             await connection.close()
 
+    def dump(self, database: str) -> str:
+        """Everything in a database, as statements that `execute` takes."""
+        done = subprocess.run(
+            [
+                self._programs / "pg_dump",
+                *("--dbname", self.url(database), "--no-owner", "--no-privileges", "--rows-per-insert=100"),
+            ],
+            capture_output=True,
+            text=True,
+            **self._identity(),
+        )
+        if done.returncode:
+            raise PostgresFailed(done.stderr)
+        # Lines for psql alone begin with a backslash.
+        return "".join(line for line in done.stdout.splitlines(keepends=True) if not line.startswith("\\"))
+
     # ---
 
     def _reachable_programs(self) -> Path:
