@@ -11,7 +11,7 @@ import asyncio
 import random
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, TypeVar
 
 from catalog.errors import CatalogClosed, CatalogError, CatalogUnavailable, Conflict
@@ -19,7 +19,6 @@ from catalog.feed import TRIMMED_KEY, changes_of
 from catalog.gate import CommitGate
 from catalog.interface import Change, Reader, Row, Transaction, View
 from catalog.keys import prefix_end, u64
-from catalog.limits import check_row
 from catalog.postgres_engine import statements
 from catalog.postgres_engine.address import redacted
 from catalog.postgres_engine.attempt import Attempt, Seen, StaleRead
@@ -27,7 +26,6 @@ from catalog.postgres_engine.batch import Batch
 from catalog.postgres_engine.committer import CommitCounters, Committer
 from catalog.postgres_engine.connections import Connector, Pool, farewell
 from catalog.postgres_engine.database import Database
-from catalog.postgres_engine.failures import is_conflict, is_lost, translate
 from catalog.postgres_engine.grouping import Lanes
 from catalog.postgres_engine.identities import Identities
 from catalog.postgres_engine.readers import scan_statement
@@ -36,6 +34,7 @@ from catalog.postgres_engine.retiring import allow_commits, forbid_commits
 from catalog.postgres_engine.schema import prepare
 from catalog.postgres_engine.sequencer import Sequencer, SequencerCounters
 from catalog.postgres_engine.steady import steady_view
+from catalog.postgres_engine.whole import export_rows, load_rows
 from catalog.prefixes import FEED
 from core.errors import StartRefused
 
@@ -45,8 +44,6 @@ _ATTEMPTS: Final = 200
 _LANES: Final = 2
 #: How long the database may be out of reach before a health check says so.
 _TROUBLE_SECONDS: Final = 2.0
-_EXPORT_ROWS: Final = 1000
-_LOAD_ROWS: Final = 2000
 _REMEMBERED: Final = 2048
 _REMEMBERED_BYTES: Final = 2048
 
@@ -306,47 +303,13 @@ class PostgresCatalog:
 
     async def export(self, *, after: bytes = b"") -> AsyncGenerator[list[Row], None]:
         await self._ready()
-        start, end = after + b"\x00", prefix_end(b"")
-        statement = scan_statement(reverse=False, keys_only=False)
-        try:
-            connection = await self._connector.connect(endless=True)
-        except Exception as error:
-            raise translate(error) from None
-        try:
-            await connection.execute(statements.SNAPSHOT)
-            while rows := await connection.fetch(statement, start, end, _EXPORT_ROWS):
-                yield [(row[0], row[1]) for row in rows]
-                start = rows[-1][0] + b"\x00"
-        except Exception as error:
-            if isinstance(error, CatalogError):
-                raise
-            raise translate(error) from None
-        finally:
-            connection.terminate()
+        async with aclosing(export_rows(self._connector, after)) as runs:
+            async for rows in runs:
+                yield rows
 
     async def load(self, rows: Sequence[Row], *, sequence: int) -> None:
         await self._ready()
-        whole = dict(rows)
-        for key, value in whole.items():
-            check_row(key, value)
-        whole[TRIMMED_KEY] = u64(sequence)
-        ordered = sorted(whole.items())
-        version = self._random.getrandbits(62) + 1
-        backoff = self._database.backoff()
-        while True:
-            try:
-                async with self._database.use() as connection, connection.transaction():
-                    for at in range(0, len(ordered), _LOAD_ROWS):
-                        run = ordered[at : at + _LOAD_ROWS]
-                        await connection.execute(statements.LOAD, [k for k, _ in run], [v for _, v in run], version)
-                    await connection.execute(statements.RAISE, sequence)
-                break
-            except CatalogError:
-                raise
-            except Exception as error:
-                if not (is_lost(error) or is_conflict(error)) or backoff.over:
-                    raise translate(error) from None
-            await backoff.pause()
+        await load_rows(self._database, self._connector.patience, rows, sequence)
         self._sequencer.hear(sequence)
 
     async def retire(self, mark: Row, *, sequence: int, unchanged: Sequence[Row]) -> bool:

@@ -54,8 +54,9 @@ class Connector:
         connection = await asyncpg.connect(self._url, timeout=self._connect_timeout, server_settings=settings)
         try:
             self._watch(connection)
-            if is_postgres(await connection.fetchval("SELECT version()")):
-                await connection.execute(f"{_PLANNER}; {_DURABLE}")
+            async with asyncio.timeout(self._connect_timeout):
+                if is_postgres(await connection.fetchval("SELECT version()")):
+                    await connection.execute(f"{_PLANNER}; {_DURABLE}")
         except BaseException:
             connection.terminate()
             raise

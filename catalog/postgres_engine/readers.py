@@ -84,11 +84,17 @@ class SnapshotReader:
 
     __slots__ = ("_connection", "_patience", "failure")
 
-    def __init__(self, connection: Any, patience: float | None) -> None:
+    def __init__(self, connection: Any, patience: float) -> None:
+        """`patience`: seconds for the answer of each statement."""
         self._connection = connection
         self._patience = patience
         #: What ended a statement: the connection is of no use then, and what the function makes of it doesn't count.
         self.failure: BaseException | None = None
+
+    async def begin(self) -> None:
+        """Take the snapshot, before anything else. Raises what asyncpg does."""
+        async with asyncio.timeout(self._patience):
+            await self._connection.execute(statements.SNAPSHOT)
 
     async def get(self, key: bytes) -> bytes | None:
         rows = await self._fetch(statements.GET, [key])

@@ -50,7 +50,7 @@ class Reading:
                         return result  # type: ignore[return-value]
                 finally:
                     error = None  # its traceback refers to this frame
-        return await self._read_snapshot(function, long)
+        return await self._read_snapshot(function)
 
     async def close(self) -> None:
         """End what runs."""
@@ -61,11 +61,11 @@ class Reading:
         found = await self._versions.request(list(versions))
         return all((row[1] if (row := found.get(key)) else 0) == version for key, version in versions.items())
 
-    async def _read_snapshot(self, function: Callable[[Reader], Awaitable[T]], long: bool) -> T:
+    async def _read_snapshot(self, function: Callable[[Reader], Awaitable[T]]) -> T:
         backoff = self._database.backoff()
         while True:
             try:
-                return await self._read_once(function, long)
+                return await self._read_once(function)
             except _Failed as failed:
                 cause = failed.cause
             if isinstance(cause, CatalogError):
@@ -74,14 +74,14 @@ class Reading:
                 raise translate(cause) from None
             await backoff.pause()
 
-    async def _read_once(self, function: Callable[[Reader], Awaitable[T]], long: bool) -> T:
+    async def _read_once(self, function: Callable[[Reader], Awaitable[T]]) -> T:
         """Run the function in a transaction. Raises its errors, and _Failed for those of the connection."""
         error: Exception | None = None
         result: T | None = None
         try:
             async with self._database.use() as connection:
-                reader = SnapshotReader(connection, None if long else self._patience)
-                await connection.execute(statements.SNAPSHOT)
+                reader = SnapshotReader(connection, self._patience)
+                await reader.begin()
                 try:
                     result = await function(reader)
                 except Exception as raised:

@@ -33,7 +33,7 @@ async def steady_view(connector: Connector) -> AsyncIterator[View]:
         raise translate(error) from None
     view = SteadyView(connection, connector.patience)
     try:
-        await connection.execute(statements.SNAPSHOT)
+        await _begin(view)
         yield view
     except Exception as error:
         if isinstance(error, CatalogError) or view.failure is not error:
@@ -41,3 +41,10 @@ async def steady_view(connector: Connector) -> AsyncIterator[View]:
         raise translate(error) from None
     finally:
         connection.terminate()
+
+
+async def _begin(view: SteadyView) -> None:
+    try:
+        await view.begin()
+    except Exception as error:
+        raise translate(error) from None

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from catalog.errors import CatalogUnavailable, CommitUnknown
-from catalog.interface import Transaction
+from catalog.interface import Reader, Row, Transaction
 from catalog.keys import u64
 from catalog.postgres_engine.catalog import PostgresCatalog
 from catalog.prefixes import ENGINE
@@ -102,9 +102,12 @@ async def test_concurrent_counters_over_a_network_that_keeps_cutting(
 
         async def saboteur() -> None:
             rng = random.Random(7)
+            done = -1
             while True:
                 await asyncio.sleep(rng.uniform(0.005, 0.05))
-                proxy.cut()
+                if len(values) > done:  # on a slow machine connections need longer than that to be made again
+                    done = len(values)
+                    proxy.cut()
 
         cutting = asyncio.create_task(saboteur())
         try:
@@ -204,6 +207,37 @@ async def test_a_database_out_of_reach_is_told_and_nothing_is_written(
         assert await catalog.read(lambda reader: reader.get(BLIND)) is None
         await catalog.sequence()
         assert catalog.trouble == ""
+
+
+async def test_a_network_that_falls_silent_is_told_whatever_waits_for_it(
+    postgres: PostgresServer, postgres_url: str, proxy: CuttingProxy
+) -> None:
+    """Connections stay open and nothing comes: the system alone would wait for ever."""
+    async with behind(proxy, postgres, postgres_url, patience=0.2, statement_timeout=0.2) as catalog:
+        assert await count(catalog, 1) == 1
+
+        async def scan(reader: Reader) -> list[Row]:
+            return await reader.scan(ENGINE, b"\x11", limit=10)
+
+        async def look() -> None:
+            async with catalog.view() as view:
+                await scan(view)
+
+        async def export() -> None:
+            async for _ in catalog.export():
+                pass
+
+        async with catalog.view() as view:
+            await scan(view)
+            proxy.stall()
+            waiting = (
+                scan(view), look(), export(), catalog.load([(BLIND, b"")], sequence=0), catalog.read(scan, long=True),
+                catalog.read(scan), value(catalog), catalog.sequence(),
+            )  # fmt: skip
+            outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+            proxy.flow()
+        assert [type(outcome) for outcome in outcomes[1:]] == [CatalogUnavailable] * 7
+        assert isinstance(outcomes[0], TimeoutError), "within a view the driver's own errors come through until it ends"
 
 
 async def _until_blocked(connection: asyncpg.Connection) -> None:
