@@ -66,7 +66,7 @@ class WorkerRunner:
         return self._running
 
     def wake(self, name: str) -> None:
-        """Let an idle worker take its next turn now. Raises UnknownWorker."""
+        """Let a worker that is idle, or pauses, take its next turn now. Raises UnknownWorker."""
         self._find(name).wake.set()
 
     async def run(self, name: str, *, turns: int = 1_000_000) -> WorkerReport:
@@ -122,7 +122,7 @@ class WorkerRunner:
                 return
             if state is WorkerState.BUSY:
                 pause = (running.busy_seconds - before) * _PAUSE_FACTOR * self._load()
-                await asyncio.sleep(min(pause, _MAX_PAUSE))
+                await self._idle(running, min(pause, _MAX_PAUSE))
             else:
                 await self._idle(running, running.worker.interval)
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from catalog.errors import IN_DOUBT
 from catalog.interface import Reader, Transaction
 from catalog.keys import u64
 from core.crashpoints import reach
@@ -20,8 +20,8 @@ from core.workers import WorkerReport, WorkerState
 from engine.bodies.store import BodyStore
 from engine.errors import Damaged, StorageFull, Unavailable
 from engine.layout_data import ALIVE, BODY, PACK, PACK_DEAD, QUEUE_SEGMENT, SEGMENT, prefix_end
-from engine.packs import put_pack, write_pack
-from engine.records_data import BODY_ROW, PACK_ROW, SEGMENT_ROW, BodyRow, PackRow
+from engine.moving import Move, bear_pack, point_there
+from engine.records_data import BODY_ROW, PACK_ROW, SEGMENT_ROW, PackRow
 from engine.segments.proof import VerifiedSegment
 
 log = logging.getLogger("atoll.engine")
@@ -206,7 +206,7 @@ class CompactionWorker:
                 live += [
                     member
                     for member, body, mark in zip(chunk, bodies, alive, strict=True)
-                    if mark is not None and _is_at(body, pack_id, member)
+                    if mark is not None and _is_at(pack_id, member, body)
                 ]
                 bodiless += [member for member, body in zip(chunk, bodies, strict=True) if body is None]
             if bodiless and await self._may_fill(reader, pack_id, row, bodiless):
@@ -231,39 +231,16 @@ class CompactionWorker:
         """Move the live members of `group` into one new pack and retire what they leave."""
         if len(group) == 1 and not group[0].wasteful:
             return
-        kind = self._bodies.classes.get(group[0].storage_class)
-        sources: list[tuple[bytes, _Member]] = []
-        sealed: list[memoryview] = []
-        for pack in group:
-            for member, data in await self._read(pack):
-                sources.append((pack.id, member))
-                sealed.append(data)
-        if not sealed:
+        moves = [
+            Move(member.body_id, sealed, partial(_is_at, pack.id, member))
+            for pack in group
+            for member, sealed in await self._read(pack)
+        ]
+        if not moves:
             return  # another gateway was faster
-        segment = await write_pack(self._bodies.write_tools, kind, sealed)
-        del sealed
-        reach("compaction-written")
-        row = PackRow(
-            bodies=b"".join(member.body_id for _, member in sources),
-            lengths=tuple(member.length for _, member in sources),
-            epoch=self._bodies.epochs.epoch,
-        )
-
-        async def bear(txn: Transaction) -> None:
-            await self._bodies.epochs.guard(txn)
-            put_pack(txn, segment, row)
-
-        try:
-            await self._bodies.catalog.transact(bear)
-        except IN_DOUBT:
-            raise
-        except Exception:
-            self._bodies.write_tools.drop(segment.row)
-            raise
+        new = await bear_pack(self._bodies, group[0].storage_class, moves, written=lambda: reach("compaction-written"))
         reach("compaction-born")
-        targets = [(*source, offset) for source, (_, offset, _) in zip(sources, row.members(), strict=True)]
-        for start in range(0, len(targets), _CHUNK):
-            await self._move(segment.id, targets[start : start + _CHUNK])
+        self._bodies.counters.bodies_moved += await point_there(self._bodies, new, moves)
         reach("compaction-moved")
         await self._retire_all(group)
         reach("compaction-retired")
@@ -295,30 +272,6 @@ class CompactionWorker:
                 left -= part.nbytes
             found.append((member, parts[0] if len(parts) == 1 else memoryview(b"".join(parts))))
         return found
-
-    async def _move(self, pack_id: bytes, targets: Sequence[tuple[bytes, _Member, int]]) -> None:
-        """Point bodies to their new slices by compare-and-set; what lost its body meanwhile is dead on arrival."""
-
-        async def move(txn: Transaction) -> list[bytes]:
-            await self._bodies.epochs.guard(txn)
-            if await txn.get(PACK + pack_id) is None:
-                return []  # another gateway saw the new pack while nothing pointed into it yet, and retired it
-            bodies = await txn.get_many([BODY + member.body_id for _, member, _ in targets])
-            alive = await txn.get_many([ALIVE + member.body_id for _, member, _ in targets])
-            moved = []
-            for (old, member, offset), body, mark in zip(targets, bodies, alive, strict=True):
-                if mark is not None and _is_at(body, old, member):
-                    row = BodyRow(slice=(pack_id, offset, member.length))
-                    txn.put(BODY + member.body_id, BODY_ROW.encode(row))
-                    moved.append(member.body_id)
-                else:
-                    txn.put(PACK_DEAD + pack_id + member.body_id, member.length.to_bytes(4, "big"))
-            return moved
-
-        moved = await self._bodies.catalog.transact(move)
-        for body_id in moved:
-            self._bodies.locations.forget(body_id)
-        self._bodies.counters.bodies_moved += len(moved)
 
     async def _retire_all(self, packs: Sequence[_Pack]) -> None:
         """Retire packs, several in a transaction as long as their members are few."""
@@ -353,7 +306,7 @@ async def _retire_one(txn: Transaction, pack_id: bytes) -> bool:
         bodies = await txn.get_many([BODY + member.body_id for member in chunk])
         alive = await txn.get_many([ALIVE + member.body_id for member in chunk])
         for member, body, mark in zip(chunk, bodies, alive, strict=True):
-            if mark is not None and _is_at(body, pack_id, member):
+            if mark is not None and _is_at(pack_id, member, body):
                 return False
     txn.delete(PACK + pack_id)
     prefix = PACK_DEAD + pack_id
@@ -363,5 +316,5 @@ async def _retire_one(txn: Transaction, pack_id: bytes) -> bool:
     return True
 
 
-def _is_at(body: bytes | None, pack_id: bytes, member: _Member) -> bool:
+def _is_at(pack_id: bytes, member: _Member, body: bytes | None) -> bool:
     return body is not None and BODY_ROW.decode(body).slice == (pack_id, member.offset, member.length)

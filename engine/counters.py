@@ -12,6 +12,7 @@ class EngineCounters:
     # writing
     bodies_inline: int = 0
     bodies_packed: int = 0
+    bodies_staged: int = 0  # of the packed ones: acknowledged from the catalog, packed afterwards
     bodies_segmented: int = 0
     bodies_discarded: int = 0
     bytes_written: int = 0  # plaintext of stored bodies
@@ -43,6 +44,8 @@ class EngineCounters:
     repairs: int = 0  # segments rebuilt
     pieces_rebuilt: int = 0
     recodes: int = 0
+    # settling
+    bodies_settled: int = 0  # moved from the catalog into packs
     # collection
     compactions: int = 0  # packs retired by compaction
     bodies_moved: int = 0

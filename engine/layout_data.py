@@ -16,6 +16,7 @@ the metadata half are in `engine/layout.py`; the two never share a kind byte (da
 | QUEUE_PIECE | node id ‖ locator | empty: one replaced or orphaned piece |
 | SUSPECT | segment id ‖ piece index u8 ‖ stripe u32 | SuspectRow: damage proven on one piece |
 | SHORT | segment id | empty: acknowledged with fewer than n pieces, or narrow: repair and recode go by it |
+| STAGED | body id | u32 sealed length ‖ storage class: a body in its row that is to go into a pack |
 | ROOT | – | RootRow: key-check value, rotation state |
 | BUCKET_KEY | bucket id ‖ version u32 | BucketKeyRow: the bucket key, wrapped |
 """
@@ -39,6 +40,7 @@ SUSPECT = ENGINE + b"\x89"
 SHORT = ENGINE + b"\x8a"
 ROOT = ENGINE + b"\x8b"
 BUCKET_KEY = ENGINE + b"\x8c"
+STAGED = ENGINE + b"\x8d"
 
 ID = 16
 _U32 = struct.Struct(">I")
@@ -64,3 +66,12 @@ def parse_suspect_key(key: bytes) -> tuple[bytes, int, int]:
 
 def bucket_key_key(bucket: bytes, version: int) -> bytes:
     return BUCKET_KEY + bucket + _U32.pack(version)
+
+
+def staged_value(length: int, storage_class: str) -> bytes:
+    return _U32.pack(length) + storage_class.encode()
+
+
+def parse_staged(value: bytes) -> tuple[int, str]:
+    """(sealed length, storage class) of a STAGED row."""
+    return _U32.unpack_from(value)[0], value[_U32.size :].decode()

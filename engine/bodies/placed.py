@@ -24,6 +24,14 @@ class Waiting:
 
 
 @dataclass(slots=True)
+class Staged:
+    """Sealed bytes that wait in the body's catalog row until they are moved into a pack (engine.settling)."""
+
+    sealed: bytes
+    storage_class: str
+
+
+@dataclass(slots=True)
 class WrittenSegment:
     """A segment that is durable on nodes and that no transaction has named yet."""
 
@@ -39,4 +47,4 @@ class Segments:
     segments: list[WrittenSegment]
 
 
-Placed = Inline | Waiting | Segments
+Placed = Inline | Waiting | Staged | Segments

@@ -20,12 +20,13 @@ from engine.bodies.download import Download
 from engine.bodies.intake import BufferPool, DigestLine, Intake
 from engine.bodies.interface import MAX_FETCH, BodyRef, StoredBody
 from engine.bodies.locations import Locations
-from engine.bodies.placed import Inline, Segments, Waiting
+from engine.bodies.placed import Inline, Segments, Staged, Waiting
+from engine.bodies.stage import Stage
 from engine.bodies.upload import Upload, WriteTools
 from engine.classes import StorageClasses
 from engine.counters import EngineCounters
 from engine.errors import StorageFull, Unavailable
-from engine.layout_data import BODY, PACK, QUEUE_BODY, SEGMENT, SHORT
+from engine.layout_data import BODY, PACK, QUEUE_BODY, SEGMENT, SHORT, STAGED, staged_value
 from engine.packs import Packer, PackTicket
 from engine.ports import Placer
 from engine.records_data import BODY_ROW, SEGMENT_ROW, BodyRow
@@ -52,10 +53,12 @@ _INLINE_WORK = 96 << 10
 
 @dataclass(frozen=True, slots=True)
 class BodySettings:
-    """Tuning. `threads` 0 means one for each processor, at least two."""
+    """Tuning. `threads` 0 means one for each processor, at least two. `stage`: sealed bytes of small bodies that may
+    wait in the catalog for their packs; 0 writes each pack before its bodies are acknowledged."""
 
     threads: int = 0
     pack_lanes: int = 1
+    stage: int = 0
     limits: WriteLimits = field(default_factory=WriteLimits)
 
 
@@ -84,6 +87,7 @@ class BodyStore:
         self.reports = Reports(self.counters)
         self.registry = SegmentRegistry(catalog)
         self.locations = Locations(catalog)
+        self.stage = Stage(placer, self.classes, limit=settings.stage)
         #: Slices of packs whose body was never committed: (pack id, body id, sealed length), for compaction.
         self.lost_slices: list[tuple[bytes, bytes, int]] = []
         threads = settings.threads or max(2, os.cpu_count() or 2)
@@ -191,15 +195,24 @@ class BodyStore:
                 ticket.finish()
 
     async def _place(self, stored: Sequence[StoredBody]) -> PackTicket | None:
-        """Put the small bodies into a pack, all into the same one: they are committed together."""
+        """Stage the small bodies, or put them into a pack, all into the same one: they are committed together."""
         waiting = [(body.id, body.placed) for body in stored if isinstance(body.placed, Waiting)]
         if not waiting:
             return None
         storage_class = waiting[0][1].storage_class
         if len(waiting) > 1 and any(placed.storage_class != storage_class for _, placed in waiting):
             raise ValueError("one commit packs bodies of one storage class")
+        if len(waiting) == 1 and self.stage.enter(len(waiting[0][1].sealed), storage_class):
+            self._stage(stored)
+            return None
         packer = self._packers.get(storage_class) or self._packer(storage_class)
         return await packer.place([(body_id, placed.sealed) for body_id, placed in waiting])
+
+    def _stage(self, stored: Sequence[StoredBody]) -> None:
+        for body in stored:
+            if isinstance(body.placed, Waiting):
+                body.placed = Staged(bytes(body.placed.sealed), body.placed.storage_class)
+                self.counters.bodies_staged += 1
 
     async def _transact(
         self,
@@ -217,7 +230,9 @@ class BodyStore:
             for body in stored:
                 txn.put(BODY + body.id, BODY_ROW.encode(rows[body.id]))
                 references.create(txn, body.id)
-                if isinstance(body.placed, Segments):
+                if isinstance(body.placed, Staged):
+                    txn.put(STAGED + body.id, staged_value(len(body.placed.sealed), body.placed.storage_class))
+                elif isinstance(body.placed, Segments):
                     for segment in body.placed.segments:
                         txn.put(SEGMENT + segment.id, SEGMENT_ROW.encode(segment.row))
                         if segment.needs_care:
@@ -293,7 +308,9 @@ class BodyStore:
 
     def _drop(self, placed: object) -> None:
         self.counters.bodies_discarded += 1
-        if isinstance(placed, Segments):
+        if isinstance(placed, Staged):
+            self.stage.leave(len(placed.sealed))
+        elif isinstance(placed, Segments):
             for segment in placed.segments:
                 self.write_tools.drop(segment.row)
 
@@ -333,7 +350,7 @@ class BodyStore:
 
 def _body_row(body: StoredBody, ticket: PackTicket | None) -> BodyRow:
     placed = body.placed
-    if isinstance(placed, Inline):
+    if isinstance(placed, Inline | Staged):
         return BodyRow(sealed=placed.sealed)
     if isinstance(placed, Segments):
         return BodyRow(segments=tuple((segment.id, segment.row.sealed_length) for segment in placed.segments))

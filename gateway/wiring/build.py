@@ -36,12 +36,14 @@ from core.http.proxies import TrustedProxies
 from core.metrics import Metrics
 from core.worker_runner import WorkerRunner
 from core.workers import Worker
-from engine.bodies.store import BodyStore
+from engine.bodies.stage import LIMIT as STAGE_LIMIT
+from engine.bodies.store import BodySettings, BodyStore
 from engine.collection import CollectionWorker
 from engine.compaction import CompactionWorker
 from engine.drain import DrainWorker
 from engine.placement import LocalPlacer
 from engine.repair import RecodeWorker, RepairWorker
+from engine.settling import SettlingWorker
 from engine.store import ObjectStore
 from engine.suspicion import HealthWorker
 from engine.tally import TallyWorker
@@ -132,7 +134,8 @@ class Gateway:
         epochs = self.epochs = await Epochs.register(self.catalog, self.clock)
         on_close(self._leave)
         fenced = FencedCatalog(self.catalog)  # what background work under a lease reaches the catalog through
-        self.bodies = BodyStore(fenced, epochs, self.placer)
+        stage = STAGE_LIMIT if self.catalog.exclusive else 0
+        self.bodies = BodyStore(fenced, epochs, self.placer, settings=BodySettings(stage=stage))
         on_close(self.bodies.close)
         await self.bodies.start()
         self.store = ObjectStore(
@@ -173,6 +176,7 @@ class Gateway:
             own.append(Repacker(self.catalog))
         self.runner = WorkerRunner([*own, *shared], self._server.load)
         on_close(self.runner.close)
+        self.bodies.stage.settle = partial(self.runner.wake, SettlingWorker.name)
         self.runner.start()
         add_sources(self)
         self.copying = Copying(
@@ -320,6 +324,7 @@ class Gateway:
             RepairWorker(self.bodies),
             RecodeWorker(self.bodies),
             CollectionWorker(self.bodies, covers=self.snapshots.covers),
+            SettlingWorker(self.bodies),
             CompactionWorker(self.bodies),
             DrainWorker(self.bodies, self.nodes),
             FeedTrimmer(catalog, self.clock),

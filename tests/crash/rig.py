@@ -30,7 +30,7 @@ NODES = 6
 WARM = 50
 _PIECE = re.compile(r"[0-9a-f]{16}-[0-9a-f]{32}")
 #: A walk of each worker that the next ones feed on, until nothing is left to do.
-TIDY = ("reclaim", "collection", "compaction", "reclaim", "collection")
+TIDY = ("settling", "reclaim", "collection", "compaction", "reclaim", "collection")
 
 
 class Rig:

@@ -16,6 +16,7 @@ import pytest
 from tests.crash.rig import Rig
 
 FOREGROUND = ("pieces-written", "before-commit", "after-commit", "before-reply")
+SETTLING = ("settling-written", "settling-born", "settling-moved")
 COMPACTION = ("compaction-written", "compaction-born", "compaction-moved", "compaction-retired")
 COLLECTION = ("collection-bodies", "collection-segments", "collection-pieces", "collection-epoch")
 ROTATION = ("rotation-started", "rotation-batch", "rotation-wrapped", "rotation-switched", "rotation-kept")
@@ -27,7 +28,11 @@ ROOMS = Path(__file__).resolve().parents[2]
 def provoker(rig: Rig, point: str) -> Callable[[], None] | None:
     """What makes the background work happen that holds the crash point; the foreground needs none."""
 
+    def settle() -> None:
+        rig.admin("POST", "/workers/settling/run")
+
     def compact() -> None:
+        settle()
         rig.admin("POST", "/workers/compaction/run")
 
     def collect() -> None:
@@ -35,11 +40,11 @@ def provoker(rig: Rig, point: str) -> Callable[[], None] | None:
         rig.admin("POST", "/workers/collection/run")
 
     kind = point.partition("-")[0]
-    return {"compaction": compact, "collection": collect, "rotation": rig.rotate}.get(kind)
+    return {"settling": settle, "compaction": compact, "collection": collect, "rotation": rig.rotate}.get(kind)
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("point", [*FOREGROUND, *COMPACTION, *COLLECTION, *ROTATION])
+@pytest.mark.parametrize("point", [*FOREGROUND, *SETTLING, *COMPACTION, *COLLECTION, *ROTATION])
 def test_crash_point(point: str, tmp_path: Path, hits: int, figure: Callable[[str], None]) -> None:
     rig = Rig(tmp_path, point)
     away, node = tmp_path / "away", rig.server.nodes / "6"
@@ -101,4 +106,4 @@ def test_every_point_of_the_program_is_tested() -> None:
     for room in ("accounts", "backends", "catalog", "engine", "gateway"):
         for path in (ROOMS / room).rglob("*.py"):
             named.update(re.findall(r'\breach\("([a-z-]+)"\)', path.read_text()))
-    assert named == {*FOREGROUND, *COMPACTION, *COLLECTION, *ROTATION}
+    assert named == {*FOREGROUND, *SETTLING, *COMPACTION, *COLLECTION, *ROTATION}

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.crash.rig import VersionedRig
-from tests.crash.test_crash_points import COLLECTION, COMPACTION, FOREGROUND, SPREAD, provoker
+from tests.crash.test_crash_points import COLLECTION, COMPACTION, FOREGROUND, SETTLING, SPREAD, provoker
 
-POINTS = (*FOREGROUND, *(point for point in (*COMPACTION, *COLLECTION) if point != "collection-epoch"))
+POINTS = (*FOREGROUND, *(point for point in (*SETTLING, *COMPACTION, *COLLECTION) if point != "collection-epoch"))
 #: Those that versions have most to do with: all that the ordinary suite has time for, and once each.
 REDUCED = ("after-commit", "compaction-moved", "collection-bodies")
 

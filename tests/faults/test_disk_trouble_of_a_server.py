@@ -70,7 +70,7 @@ def fill(client: Any, size: int, prefix: str, *, most: int = 2000) -> tuple[dict
 
 
 def collect(server: LiveServer) -> None:
-    for worker in ("reclaim", "collection", "compaction", "collection"):
+    for worker in ("settling", "reclaim", "collection", "compaction", "collection"):
         done = server.command("worker", "run", worker)
         assert done.returncode == 0, done.stdout + done.stderr
 

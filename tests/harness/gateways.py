@@ -31,7 +31,7 @@ _PIECE = re.compile(r"[0-9a-f]{16}-[0-9a-f]{32}")
 #: A client gives up on a gateway that was stopped.
 _PATIENCE = Config(connect_timeout=3, read_timeout=8)
 #: A walk of each worker that the next ones feed on, until nothing is left to do.
-_TIDY = ("reclaim", "collection", "compaction", "reclaim", "collection")
+_TIDY = ("settling", "reclaim", "collection", "compaction", "reclaim", "collection")
 
 
 class GatewayProcess(LiveServer):

@@ -21,7 +21,7 @@ from tests.harness.linearizability import Operation
 
 #: Seconds of one round: load, then a look at everything that it left.
 ROUND = 5.0
-WORKERS = ("reclaim", "collection", "compaction", "repair", "recode")
+WORKERS = ("settling", "reclaim", "collection", "compaction", "repair", "recode")
 _PSS = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
 #: What the server may hold in memory under this load, in MiB of PSS, and what it may grow by after its first third.
 MOST_MIB = 400.0

@@ -77,7 +77,7 @@ def test_acknowledged_writes_survive(
 
 def collect(server: LiveServer) -> None:
     """Force all that makes room."""
-    for worker in ("reclaim", "collection", "compaction", "collection"):
+    for worker in ("settling", "reclaim", "collection", "compaction", "collection"):
         done = server.command("worker", "run", worker)
         assert done.returncode == 0, done.stdout + done.stderr
 
