@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from catalog.interface import Reader, Transaction
@@ -43,8 +43,11 @@ class DrainWorker:
     name = "drain"
     interval = 5.0
 
-    def __init__(self, bodies: BodyStore, departures: Departures) -> None:
-        self._bodies, self._departures = bodies, departures
+    def __init__(
+        self, bodies: BodyStore, departures: Departures, *, vacated: Callable[[Node], Awaitable[bool]] | None = None
+    ) -> None:
+        """`vacated` tells of an empty node whether it has nothing of the catalog's snapshots either."""
+        self._bodies, self._departures, self._vacated = bodies, departures, vacated
         self._cursor = b""
         self._clean: dict[bytes, int] = {}  # leaving node -> walks in a row that found nothing of it
         self._found: set[bytes] = set()  # nodes that this walk found something of
@@ -95,7 +98,7 @@ class DrainWorker:
         """The end of a walk. The next one comes after the interval."""
         for node_id in leaving:
             clean = self._clean[node_id] = 0 if node_id in self._found else self._clean[node_id] + 1
-            if clean >= _CLEAN_WALKS and await self._is_tidy(node_id):
+            if clean >= _CLEAN_WALKS and await self._is_tidy(node_id) and await self._is_vacant(node_id):
                 await self._departures.forget(node_id)
         self._cursor, self._found = b"", set()
         return WorkerState.IDLE
@@ -117,3 +120,10 @@ class DrainWorker:
 
         await self._bodies.catalog.transact(forget)
         return len(rows) < _QUEUE
+
+    async def _is_vacant(self, node_id: bytes) -> bool:
+        """Whether nothing of snapshots that a restore would take is on it; a lost node has taken that with it."""
+        node = self._bodies.placer.node(node_id)
+        if self._vacated is None or node is None or self._departures.lost(node_id):
+            return True
+        return await self._vacated(node)

@@ -14,8 +14,8 @@ from core.clock import Clock
 from engine.snapshots.rows import ChainRow, StateRow, read_state
 
 #: Pieces wait for a snapshot that no longer needs them for so many seconds, as long as the feed can tell; then room is
-#: made all the same. Long, because the newest point names packs that were compacted since: without their pieces a restore
-#: lacks objects that were never deleted.
+#: made all the same. Long, because the newest point names packs that were compacted since: without their pieces a
+#: restore lacks objects that were never deleted.
 PATIENCE: Final = 86_400.0
 _LEAST: Final = 0.001  # 0 is kept for what no change waits for, whatever clocks say
 

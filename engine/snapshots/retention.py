@@ -94,9 +94,9 @@ class Retention:
 
     def _count(self, chain: int, parts: int, found: Shards) -> None:
         """Every part should have one attempt with all its shards."""
-        margin = self._writer.ladder(1).margin
+        spare = self._writer.spare
         lacking = any(
-            not any(len(indexes) == k + margin for (_, k), indexes in found[part].items()) for part in range(parts)
+            not any(len(indexes) == k + spare for (_, k), indexes in found[part].items()) for part in range(parts)
         )
         self.thin = lacking and chain in self._suspect
         self._suspect = {chain} if lacking else set()

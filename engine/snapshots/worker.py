@@ -101,8 +101,8 @@ class SnapshotWorker:
         self._leaving = leaving
         self._limits = limits or SnapshotLimits()
         self.interval = self._limits.every
-        self._writer = ShardWriter(placer)
-        self._retention = Retention(self._writer, clock, self._limits.retention / 2)
+        self.writer = ShardWriter(placer)
+        self._retention = Retention(self.writer, clock, self._limits.retention / 2)
         self._consumer = FeedConsumer(catalog, CONSUMER)
         self._compared = False  # whether nothing on the nodes is newer than this catalog
         self._without: frozenset[bytes] = frozenset()  # leaving nodes that the newest chain has nothing on
@@ -293,7 +293,7 @@ class SnapshotWorker:
     async def _write(self, chain: ChainRow, facts: Facts, content: Content, root: RootKeys) -> tuple[ChainRow, int]:
         await self._require_in_force(root)  # after the content was read
         part: SealedPart = seal_part(root.keys, self._deployment, chain.id, chain.parts, facts, chain.last, content)
-        size = await self._writer.write(root.keys, self._deployment, part)
+        size = await self.writer.write(root.keys, self._deployment, part)
         self._parts += 1
         self._bytes += size
         return replace(chain, parts=chain.parts + 1, last=part.hash), size

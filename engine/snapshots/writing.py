@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,7 +17,7 @@ from core.buffers import Buffer
 from engine.classes import StorageClass, StorageClasses
 from engine.errors import StorageFull, Unavailable
 from engine.ports import Node, Placer
-from engine.segments.write import choose_target
+from engine.segments.write import Target, choose_target
 from engine.snapshots.keys import SnapshotKeys, new_attempt
 from engine.snapshots.parts import SealedPart, shards_of
 
@@ -50,20 +50,33 @@ class ShardSource:
 
 @dataclass
 class ShardWriter:
-    """Stores parts so that each survives the loss of any m nodes. Raises what `choose_target` does."""
+    """Stores parts so that each survives the loss of any m domains or, where there are too few, of as many as objects
+    survive."""
 
     placer: Placer
     classes: StorageClasses = field(default_factory=StorageClasses)
 
-    def ladder(self, length: int) -> StorageClass:
-        """The class of a part of `length` sealed bytes: all its shards must be durable, so the margin is m."""
-        ladder = self.classes.get("STANDARD").ladder
-        return StorageClass("SNAPSHOT", ladder[-1:] if length <= SMALL else ladder, ladder[0].m)
+    @property
+    def spare(self) -> int:
+        """How many shards of a part are more than what a restore needs: m of every scheme, for all must be durable."""
+        return self.classes.get("STANDARD").full.m
+
+    def _target(self, length: int, excluded: Collection[bytes] = ()) -> Target:
+        """Where a part of `length` sealed bytes can go. Raises as `choose_target`."""
+        standard = self.classes.get("STANDARD")
+        ladder = standard.ladder[-1:] if length <= SMALL else standard.ladder
+        try:
+            return choose_target(self.placer, StorageClass("SNAPSHOT", ladder, self.spare), length, tuple(excluded))
+        except Unavailable:
+            ladder = standard.ladder
+            return choose_target(
+                self.placer, StorageClass("SNAPSHOT", ladder, standard.margin), length, tuple(excluded)
+            )
 
     def lacks_room(self) -> bool:
         """Whether not even a small part could be stored, for want of space alone."""
         try:
-            choose_target(self.placer, self.ladder(SMALL), SMALL)
+            self._target(SMALL)
         except StorageFull:
             return True
         except Unavailable:
@@ -75,7 +88,7 @@ class ShardWriter:
         lists = [node for node in self.placer.nodes() if node.backend.properties().supports_list]
         excluded = {node.id for node in self.placer.nodes()} - {node.id for node in lists}
         for _ in range(_ATTEMPTS):
-            target = choose_target(self.placer, self.ladder(len(part.sealed)), len(part.sealed), tuple(excluded))
+            target = self._target(len(part.sealed), excluded)
             shards = await asyncio.to_thread(shards_of, keys, deployment, part, target.scheme, new_attempt())
             puts = [self._put(node, *shard) for node, shard in zip(target.nodes, shards, strict=True)]
             errors = await asyncio.gather(*puts)

@@ -326,7 +326,7 @@ class Gateway:
             CollectionWorker(self.bodies, covers=self.snapshots.covers),
             SettlingWorker(self.bodies),
             CompactionWorker(self.bodies),
-            DrainWorker(self.bodies, self.nodes),
+            DrainWorker(self.bodies, self.nodes, vacated=self.snapshots.vacated),
             FeedTrimmer(catalog, self.clock),
             migrator,
             *self.store.workers(),

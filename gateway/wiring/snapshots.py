@@ -14,6 +14,7 @@ from core.metrics import Sample
 from engine.snapshots.freshness import Cover, Covers, Freshness
 from engine.snapshots.keys import SnapshotKeys
 from engine.snapshots.rows import CONSUMER
+from engine.snapshots.vacating import Vacating
 from engine.snapshots.worker import RootKeys, SnapshotLimits, SnapshotWorker
 from engine.snapshots.writing import ShardWriter
 
@@ -45,7 +46,7 @@ class Standstill:
 
 
 class Snapshots:
-    """`worker` and `covers` are None where the settings want no snapshots."""
+    """`worker`, `covers` and `vacated` are None where the settings want no snapshots."""
 
     def __init__(self, gateway: Gateway, catalog: Catalog) -> None:
         """`catalog` is what background work reaches the catalog through."""
@@ -53,6 +54,7 @@ class Snapshots:
         self._gateway = gateway
         self.worker: SnapshotWorker | None = None
         self.covers: Covers | None = None
+        self.vacated: Vacating | None = None
         if settings.every:
             self._root = RootKeys("", SnapshotKeys(gateway.deployment.keyring.derive))
             self.covers = Cover(catalog, gateway.clock, full=ShardWriter(gateway.placer).lacks_room)
@@ -62,8 +64,10 @@ class Snapshots:
                 gateway.clock,
                 deployment=gateway.deployment.row.id,
                 root=self._root_keys,
+                leaving=lambda: {node.id for node in gateway.nodes.leaving()},
                 limits=SnapshotLimits(settings.every, settings.retention),
             )
+            self.vacated = Vacating(catalog, self.worker.writer, lambda: self._root_keys().keys)
             self._standstill = Standstill(gateway.clock.monotonic, max(_STALE, _STALE_INTERVALS * settings.every))
 
     async def start(self) -> None:
@@ -112,12 +116,18 @@ class Snapshots:
         if self.worker is None:
             return ["no snapshots of the catalog are kept: when this machine is lost, everything is"]
         fresh = await self.look()
+        if not fresh.exists:
+            return ["there is no snapshot of the catalog yet"]
+        found: list[str] = []
         limit = max(_STALE, _STALE_INTERVALS * self._gateway.settings.snapshots.every)
-        if fresh.exists and fresh.lag <= limit:
-            return []
-        if fresh.exists:
-            return [f"the newest snapshot of the catalog, of {_text(fresh.point_us)}, is {fresh.lag:.0f} s behind"]
-        return ["there is no snapshot of the catalog yet"]
+        if fresh.lag > limit:
+            found.append(f"the newest snapshot of the catalog, of {_text(fresh.point_us)}, is {fresh.lag:.0f} s behind")
+        if fresh.root_key_id != self._gateway.deployment.keyring.root_key_id:
+            found.append(
+                f"the newest snapshot of the catalog opens with the former root key {fresh.root_key_id} only: keep "
+                "that key until this warning is gone"
+            )
+        return found
 
     def samples(self, figure: str) -> list[Sample]:
         """One figure of `Freshness`, as of the last turn, for metrics; the lag grows on while no turn ends."""

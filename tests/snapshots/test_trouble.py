@@ -100,6 +100,24 @@ async def test_a_node_that_lies_is_found_before_the_former_chain_goes(tmp_path: 
     assert rows == world.rows
 
 
+@pytest.mark.parametrize("domains", [1, 2, 3, 4])
+async def test_fewer_domains_than_losses_are_no_reason_for_no_snapshot(tmp_path: Path, domains: int) -> None:
+    """Objects can't survive more there either: a snapshot survives the loss of as many domains as objects do."""
+    world = await SnapshotWorld(MemoryCatalog(), domains=domains).open()
+    await world.change(500, size=3000)
+    if domains == 1:
+        with pytest.raises(Unavailable, match="in 1 domains"):
+            await world.settle()
+        return
+    await world.settle()
+    await world.change()
+    await world.settle()
+    for domain in range(domains):
+        gone = [number for number in range(1, 7) if number % domains == domain]
+        _, rows = await world.restore(tmp_path / str(domain), without=gone)
+        assert rows == world.rows
+
+
 @pytest.fixture
 def disarmed() -> Iterator[None]:
     yield
@@ -281,7 +299,7 @@ async def test_full_nodes_are_told_from_nodes_that_are_down() -> None:
     await world.change()
     with pytest.raises(Exception, match="space"):
         await world.settle()
-    assert world.worker._writer.lacks_room()
+    assert world.worker.writer.lacks_room()
     for node in world.nodes:
         world.placer.set_up(node.id, False)
-    assert not world.worker._writer.lacks_room()
+    assert not world.worker.writer.lacks_room()

@@ -58,6 +58,7 @@ class SnapshotWorld:
         backends: Sequence[Backend] = (),
         limits: SnapshotLimits | None = None,
         seed: int = 0,
+        domains: int = 6,
     ) -> None:
         self.catalog = catalog
         self.random = random.Random(seed)
@@ -65,7 +66,7 @@ class SnapshotWorld:
         self.clock = ShiftedClock()
         self.backends = list(backends) or [MemoryBackend() for _ in range(6)]
         self.nodes = [
-            Node(bytes([number]) * 16, f"node-{number}", f"domain-{number}", backend)
+            Node(bytes([number]) * 16, f"node-{number}", f"domain-{number % domains}", backend)
             for number, backend in enumerate(self.backends, 1)
         ]
         self.placer = LocalPlacer(self.nodes)
@@ -80,6 +81,7 @@ class SnapshotWorld:
             self.clock,
             deployment=DEPLOYMENT,
             root=lambda: RootKeys(LocalKeyWrapper(self.root).key_id, keys_of(self.root)),
+            leaving=lambda: {node.id for node in self.nodes if self.placer.leaving(node.id)},
             limits=self.limits,
         )
 
