@@ -17,7 +17,7 @@ from __future__ import annotations
 import enum
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Final
 
@@ -62,6 +62,10 @@ STATE_ROW: Final = Codec(StateRow)
 BEAT_ROW: Final = Codec(BeatRow)
 
 
+#: Raises where no process may enter.
+Check = Callable[[Reader], Awaitable[None]]
+
+
 class Pin:
     """Keeps what a read may still see from being collected. Take it before the read, release it after the last use
     of what the read showed."""
@@ -103,16 +107,20 @@ class Epochs:
         self.epoch = epoch
 
     @classmethod
-    async def register(cls, catalog: Catalog, clock: Clock, *, alone: bool | None = None) -> Epochs:
+    async def register(
+        cls, catalog: Catalog, clock: Clock, *, alone: bool | None = None, check: Check | None = None
+    ) -> Epochs:
         """Enter a new epoch. When it is `alone` (by default, where no other process can have the catalog open), all
         earlier epochs are marked dead at once; simulations of several gateways on one catalog pass False.
 
         Epochs grow, and follow the clock in milliseconds so that a catalog restored from a backup does not give out
-        again what was given out after the backup.
+        again what was given out after the backup. `check` may refuse by an error, in the same transaction.
         """
         now = clock.now_us()
 
         async def register(txn: Transaction) -> int:
+            if check is not None:
+                await check(txn)
             last = int.from_bytes(await txn.get(_LAST) or b"", "big")
             epoch = max(last + 1, now // 1000)
             txn.put(_LAST, u64(epoch))

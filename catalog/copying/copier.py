@@ -3,7 +3,8 @@
 The target is gone over in runs, each compared with the same range of the source as it is at that time; what differs is
 written, so that a copy which was cut short goes on where it was without writing anything twice. What the source changed
 meanwhile is in its feed and is read again. Where the feed ends within the view that its keys are read in, the target
-holds what the view shows: a *point*. At a point all rows of both are compared.
+holds what the view shows: a *point*. At a point all rows of both are compared. From one point to the next, which takes
+only as long as there are changes, what is written is read back.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from catalog.copying.marks import CopyRow, put_copy_mark, read_marks
-from catalog.copying.rows import END, LISTED, RUN, runs, scan_of, scan_within, unlisted_rows
-from catalog.errors import CopyDiffers, CopyRefused
+from catalog.copying.rows import END, LISTED, RUN, runs, scan_of, scan_within, size_of, unlisted_rows
+from catalog.errors import CopyDiffers, CopyRefused, FeedTrimmed
 from catalog.feed import UNLISTED, read_changes
 from catalog.interface import Catalog, Reader, Row, Transaction, View
+from core.crashpoints import reach
 
 _FEED_ROWS: Final = 64
 _SHOWN: Final = 48  # bytes of a key in an error
@@ -26,7 +28,8 @@ _SHOWN: Final = 48  # bytes of a key in an error
 @dataclass(slots=True)
 class CopyProgress:
     """What an operator sees. `stage`: copying, following, comparing, switching. `rows` and `bytes`: gone over so far;
-    `written`, `removed`: in the target; `followed`: keys of the feed; `compared`: rows of the last comparison."""
+    `written`, `removed`: in the target; `followed`: keys of the feed that were read again, written and read back;
+    `compared`: rows of the last comparison."""
 
     stage: str = "copying"
     rows: int = 0
@@ -39,11 +42,10 @@ class CopyProgress:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A state of the source that the target was found to hold: all commits up to `sequence`, in `rows` rows.
-    `unlisted`: those of them that the feed does not list."""
+    """A state of the source that the target was found to hold: all commits up to `sequence`. `unlisted`: those of its
+    rows that the feed does not list."""
 
     sequence: int
-    rows: int
     unlisted: Sequence[Row]
 
 
@@ -69,44 +71,64 @@ class Copier:
         async for rows, start, end in runs(scan_of(self._source), LISTED, END):
             await self._make_equal(rows, start, end)
             self.progress.rows += len(rows)
-            self.progress.bytes += sum([len(key) + len(value) for key, value in rows])
+            self.progress.bytes += size_of(rows)
+            reach("copy-run")
+            await asyncio.sleep(0)
 
     async def follow(self) -> int:
-        """Write what changed since; how many keys that were."""
+        """Write what changed since, and read it back; how many keys that were. Raises CopyDiffers, and CopyRefused
+        where the feed is not kept that long."""
         before = await self._source.sequence()
         async with self._source.view() as view:
             return await self._follow(view, before)
 
-    async def point(self) -> Point:
-        """Bring the target to a point and compare. Raises CopyDiffers."""
+    async def compare(self) -> Point:
+        """Bring the target to a point and compare all rows. Raises as `follow`."""
         await self._say_not_whole()
         before = await self._source.sequence()
         async with self._source.view() as view:
             self.progress.stage = "following"
             await self._follow(view, before)
-            unlisted = await unlisted_rows(scan_within(view))
-            await self._put_unlisted(unlisted)
+            unlisted = await self._put_unlisted(view)
             self.progress.stage = "comparing"
-            count = await self._compare(view, unlisted)
-        return Point(before, count, unlisted)
+            await self._compare(view)
+        return Point(before, unlisted)
+
+    async def settle(self) -> Point:
+        """Bring a target that was compared to a later point. Raises as `follow`."""
+        await self._say_not_whole()
+        before = await self._source.sequence()
+        async with self._source.view() as view:
+            await self._follow(view, before)
+            return Point(before, await self._put_unlisted(view))
 
     async def say_whole(self, point: Point, now_us: int) -> None:
         """Note in the target that it holds this point."""
         await self._target.load([], sequence=max(point.sequence, await self._target.sequence()))
-        self._mark = CopyRow(deployment=self._mark.deployment, sequence=max(point.sequence, 1), time_us=now_us)
-        await put_copy_mark(self._target, self._mark)
+        await self._note(max(point.sequence, 1), now_us)
 
     async def _say_not_whole(self) -> None:
         if self._mark.sequence:
-            self._mark = CopyRow(deployment=self._mark.deployment)
-            await put_copy_mark(self._target, self._mark)
+            await self._note(0, 0)
+
+    async def _note(self, sequence: int, time_us: int) -> None:
+        self._mark = CopyRow(
+            deployment=self._mark.deployment, sequence=sequence, time_us=time_us, run=self._mark.run
+        )  # fmt: skip
+        await put_copy_mark(self._target, self._mark)
 
     # --- following ---
 
     async def _follow(self, view: View, before: int) -> int:
         count = 0
         while True:
-            changes = await read_changes(view, self._position, _FEED_ROWS)
+            try:
+                changes = await read_changes(view, self._position, _FEED_ROWS)
+            except FeedTrimmed:
+                raise CopyRefused(
+                    "the copy took longer than changes are kept in the feed: copy again, which is faster, for what is "
+                    "there already is not written again"
+                ) from None
             count += await self._read_again(view, [key for change in changes for key in change.keys])
             if changes:
                 self._position = changes[-1].sequence
@@ -117,26 +139,37 @@ class Copier:
         return count
 
     async def _read_again(self, view: Reader, keys: Iterable[bytes]) -> int:
-        """Write what these keys hold in the view."""
+        """Let the target hold what the view shows under these keys; read back."""
         fresh = sorted({key for key in keys if key[0] not in UNLISTED})
         for at in range(0, len(fresh), RUN):
             part = fresh[at : at + RUN]
-            values = await view.get_many(part)
-            pairs = list(zip(part, values, strict=True))
-            await self._write(
-                [(key, value) for key, value in pairs if value is not None],
-                [key for key, value in pairs if value is None],
-            )
+            pairs = list(zip(part, await view.get_many(part), strict=True))
+            wanted = [(key, value) for key, value in pairs if value is not None]
+            await self._write(wanted, [key for key, value in pairs if value is None])
+            _require_same(wanted, await self._present(part))
             self.progress.followed += len(part)
             await asyncio.sleep(0)
         return len(fresh)
 
-    async def _put_unlisted(self, rows: list[Row]) -> None:
+    async def _present(self, keys: Sequence[bytes]) -> list[Row]:
+        """What the target has under these keys."""
+
+        async def get(reader: Reader) -> list[bytes | None]:
+            return await reader.get_many(keys)
+
+        values = await self._target.read(get)
+        return [(key, value) for key, value in zip(keys, values, strict=True) if value is not None]
+
+    async def _put_unlisted(self, view: Reader) -> Sequence[Row]:
+        """Let the target hold those rows of the view that the feed does not list; read back."""
+        rows = await unlisted_rows(scan_within(view))
         present = dict(await unlisted_rows(scan_of(self._target)))
         wanted = dict(rows)
         await self._write(
             [row for row in rows if present.get(row[0]) != row[1]], [key for key in present if key not in wanted]
         )
+        _require_same(rows, await unlisted_rows(scan_of(self._target)))
+        return rows
 
     # --- writing ---
 
@@ -144,7 +177,7 @@ class Copier:
         """Let the target hold these rows, and no others, in the range."""
         wanted = dict(rows)
         same: set[bytes] = set()
-        async for found, _, _ in runs(scan_of(self._target), start, end):
+        async for found, _, _ in runs(scan_of(self._target), start, end, first=len(rows) + 1):
             same.update([key for key, value in found if wanted.get(key) == value])
             await self._write((), [key for key, _ in found if key not in wanted])
         await self._write([row for row in rows if row[0] not in same], ())
@@ -152,7 +185,7 @@ class Copier:
     async def _write(self, puts: Sequence[Row], deletes: Sequence[bytes]) -> None:
         if not puts and not deletes:
             return
-        if (await read_marks(self._target))[1] != self._mark:
+        if (await self._target.read(read_marks))[1] != self._mark:
             raise CopyRefused("somebody took the target into use, or copies to it too")
         if puts:
             await self._target.load(puts, sequence=0)
@@ -168,19 +201,15 @@ class Copier:
 
     # --- comparing ---
 
-    async def _compare(self, view: View, unlisted: list[Row]) -> int:
-        """Compare all rows, value by value; how many there are. Raises CopyDiffers."""
+    async def _compare(self, view: View) -> None:
+        """Compare all rows that the feed lists, value by value. Raises CopyDiffers."""
         self.progress.compared = 0
         theirs = scan_of(self._target)
-        _require_same(unlisted, await unlisted_rows(theirs))
-        count = len(unlisted)
         async for rows, start, end in runs(scan_within(view), LISTED, END):
             # One row more than there should be tells as much as all that there are.
-            _require_same(rows, await theirs(start, end, RUN + 1))
-            count += len(rows)
-            self.progress.compared = count
+            _require_same(rows, await theirs(start, end, len(rows) + 1))
+            self.progress.compared += len(rows)
             await asyncio.sleep(0)
-        return count
 
 
 def _require_same(ours: Sequence[Row], theirs: Sequence[Row]) -> None:

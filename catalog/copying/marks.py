@@ -12,7 +12,6 @@ from typing import Final
 
 from catalog.hold import put_hold
 from catalog.interface import Catalog, Reader, Transaction
-from catalog.keys import prefix_end
 from catalog.prefixes import META
 from catalog.records import Codec, Record
 from core.errors import StartRefused
@@ -30,33 +29,31 @@ class MovedRow(Record, tag=1, kw_only=True, frozen=True):
 
 class CopyRow(Record, tag=1, kw_only=True, frozen=True):
     """`deployment`: whose catalog this is a copy of. `sequence`: it was compared with its source, shows every commit up
-    to there, and no change was made to it since; 0: it is not whole. `time_us`: when that was."""
+    to there, and no change was made to it since; 0: it is not whole. `time_us`: when that was. `run`: random bytes of
+    whoever copied to it last, so that an earlier one finds out."""
 
     deployment: bytes
     sequence: int = 0
     time_us: int = 0
+    run: bytes = b""
 
 
 MOVED_ROW: Final = Codec(MovedRow)
 COPY_ROW: Final = Codec(CopyRow)
 
 
-async def read_marks(catalog: Catalog) -> tuple[MovedRow | None, CopyRow | None]:
+async def read_marks(reader: Reader) -> tuple[MovedRow | None, CopyRow | None]:
     """The marks that are there. Raises FutureVersion or Corrupt."""
-
-    async def get(reader: Reader) -> list[bytes | None]:
-        return await reader.get_many([MOVED_KEY, COPY_KEY])
-
-    moved, copy = await catalog.read(get)
+    moved, copy = await reader.get_many([MOVED_KEY, COPY_KEY])
     return (
         None if moved is None else MOVED_ROW.decode(moved),
         None if copy is None else COPY_ROW.decode(copy),
     )
 
 
-async def require_unmarked(catalog: Catalog) -> None:
+async def require_unmarked(reader: Reader) -> None:
     """Raise StartRefused unless a gateway may use this catalog."""
-    moved, copy = await read_marks(catalog)
+    moved, copy = await read_marks(reader)
     if moved is not None:
         raise StartRefused(
             f"this catalog was moved to {moved.target} at {_text(moved.time_us)}: start with that one; "
@@ -70,15 +67,6 @@ async def require_unmarked(catalog: Catalog) -> None:
         )
     if copy is not None:
         raise StartRefused("this catalog is a copy that is not whole: run `atoll catalog copy` again at its source")
-
-
-async def is_vacant(catalog: Catalog) -> bool:
-    """Whether no row says anything: an empty catalog may have been opened before."""
-
-    async def look(reader: Reader) -> bool:
-        return not await reader.scan(prefix_end(META), prefix_end(b""), limit=1, keys_only=True)
-
-    return await catalog.read(look) and await read_marks(catalog) == (None, None)
 
 
 async def put_copy_mark(catalog: Catalog, row: CopyRow) -> None:
@@ -104,7 +92,7 @@ async def take_into_use(catalog: Catalog, now_us: int) -> None:
     """Take a catalog into use against its marks: one that was moved, or a whole copy. It is held as a restored one is
     (hold.py), because objects may have been written since under another catalog. The last step of taking it into use.
     """
-    moved, copy = await read_marks(catalog)
+    moved, copy = await catalog.read(read_marks)
     then = moved.time_us if moved is not None else copy.time_us if copy is not None else now_us
     await put_hold(catalog, then, await catalog.sequence())
 

@@ -2,13 +2,14 @@
 
 The order of the switch is what keeps every acknowledged write and lets never more than one catalog take writes:
 
-1. The gate is shut: this process commits nothing more. No other process may live, and one that did not notice that it
-   was declared dead is found out at step 3.
-2. The last changes are copied and all rows are compared.
-3. The source retires, in one step with its mark and only if nothing was committed since: from now on nobody writes it.
-4. The target loses its mark.
+1. The target is brought to a point and all rows are compared, while the source goes on taking writes.
+2. The gate is shut: this process commits nothing more. No other process may live, and one that did not notice that it
+   was declared dead is found out at step 4.
+3. The last changes are copied and read back.
+4. The source retires, in one step with its mark and only if nothing was committed since: from now on nobody writes it.
+5. The target loses its mark.
 
-Cut short before 3, the source goes on and the target stays a copy. Between 3 and 4 both refuse to start, and an
+Cut short before 4, the source goes on and the target stays a copy. Between 4 and 5 both refuse to start, and an
 operator lets the target take its place, since the source says that it was whole.
 """
 
@@ -16,17 +17,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from catalog.copying.copier import Copier, CopyProgress, Point
 from catalog.copying.marks import (
+    COPY_KEY,
+    COPY_ROW,
     MOVED_KEY,
     MOVED_ROW,
     CopyRow,
     MovedRow,
-    is_vacant,
-    put_copy_mark,
     read_marks,
     take_copy_mark,
 )
@@ -36,7 +38,7 @@ from catalog.errors import IN_DOUBT, CatalogError, CopyRefused
 from catalog.feed import CURSOR_PREFIX, FeedConsumer
 from catalog.interface import Catalog, Reader, Transaction
 from catalog.keys import prefix_end
-from catalog.prefixes import EPOCH
+from catalog.prefixes import EPOCH, META
 from core.clock import Clock
 from core.crashpoints import reach
 
@@ -45,6 +47,8 @@ _WHY: Final = "the catalog is being moved to another place"
 _NEAR: Final = 2_000
 _LOOKS: Final = 30
 _SWITCHES: Final = 3
+#: Seconds for which writes may be refused before the source goes on.
+SHUT_SECONDS: Final = 30.0
 
 
 class SwitchUnknown(CatalogError):
@@ -57,19 +61,27 @@ class SwitchUnfinished(CatalogError):
 
 
 async def claim(target: Catalog, deployment: bytes) -> CopyRow:
-    """Take an empty catalog, or an earlier copy of the same deployment's, as the target. Raises CopyRefused,
+    """Take an empty catalog, or an earlier copy of the same deployment's, as the target, in one transaction: a gateway
+    that enters there at the same time (`Epochs.register`) and this one exclude each other. Raises CopyRefused,
     FutureVersion, Corrupt."""
-    moved, mark = await read_marks(target)
-    if moved is not None:
-        raise CopyRefused(f"the target was in use until it was moved to {moved.target}: give an empty one")
-    if mark is not None:
-        if mark.deployment != deployment:
+    run = os.urandom(16)
+
+    async def take(txn: Transaction) -> CopyRow:
+        moved, mark = await read_marks(txn)
+        if moved is not None:
+            raise CopyRefused(f"the target was in use until it was moved to {moved.target}: give an empty one")
+        if mark is None:
+            if await txn.scan(prefix_end(META), prefix_end(b""), limit=1, keys_only=True):
+                raise CopyRefused("the target is not empty, and no copy that could be gone on with")
+            mark = CopyRow(deployment=deployment)
+        elif mark.deployment != deployment:
             raise CopyRefused(f"the target holds a copy of the catalog of another deployment, {mark.deployment.hex()}")
+        mark = CopyRow(deployment=deployment, sequence=mark.sequence, time_us=mark.time_us, run=run)
+        txn.put(COPY_KEY, COPY_ROW.encode(mark))
         return mark
-    if not await is_vacant(target):
-        raise CopyRefused("the target is not empty, and no copy that could be gone on with")
-    mark = CopyRow(deployment=deployment)
-    await put_copy_mark(target, mark)
+
+    mark = await target.transact(take)
+    reach("copy-claimed")
     return mark
 
 
@@ -105,6 +117,7 @@ class Move:
         place: str,
         clock: Clock,
         alone: Callable[[], Awaitable[None]],
+        shut_seconds: float = SHUT_SECONDS,
     ) -> None:
         self._source = source
         self._target = target
@@ -112,6 +125,7 @@ class Move:
         self._place = place
         self._clock = clock
         self._alone = alone
+        self._shut_seconds = shut_seconds
         self.progress = CopyProgress()
         self._copier = Copier(source, target, mark, self.progress)
         #: Whether this process must not commit to the source any more.
@@ -122,11 +136,19 @@ class Move:
         SwitchUnfinished; only after these two, or a success with `switch`, is `ended` true."""
         if switch:
             await self._alone()
+        await self._consumer.unregister()  # what could not be taken away in the end of an earlier run may be trimmed
         position = await self._consumer.register()
         try:
             await self._copier.copy(position)
+            reach("copy-copied")
             await self._catch_up(required=switch)
-            return await (self._switch() if switch else self._to_point())
+            point = await self._copier.compare()
+            reach("copy-compared")
+            if not switch:
+                await self._copier.say_whole(point, self._clock.now_us())
+                return point
+            await self._catch_up(required=True)
+            return await self._switch()
         finally:
             if not self.ended:
                 with contextlib.suppress(CatalogError):  # the next start forgets it
@@ -141,19 +163,12 @@ class Move:
         if required:
             raise CopyRefused("the target takes changes more slowly than they come: switch when there is less load")
 
-    async def _to_point(self) -> Point:
-        point = await self._copier.point()
-        await self._copier.say_whole(point, self._clock.now_us())
-        return point
-
     async def _switch(self) -> Point:
+        self.progress.stage = "switching"
         try:
             for _ in range(_SWITCHES):
-                await self._source.gate.close(_WHY)
-                point = await self._to_point()
-                self.progress.stage = "switching"
-                await self._alone()
-                reach("copy-compared")
+                point = await self._settle()
+                reach("copy-settled")
                 if await self._end(point):
                     return point
                 # A process that was taken for dead committed meanwhile: that is copied too.
@@ -161,6 +176,24 @@ class Move:
         finally:
             if not self.ended:
                 self._source.gate.reopen()
+
+    async def _settle(self) -> Point:
+        """Shut the gate, and bring the target to the last point. Raises CopyRefused where that takes too long."""
+        bound = asyncio.timeout(self._shut_seconds)
+        try:
+            async with bound:
+                await self._source.gate.close(_WHY)
+                point = await self._copier.settle()
+                await self._copier.say_whole(point, self._clock.now_us())
+                await self._alone()
+                return point
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            raise CopyRefused(
+                f"the last step took more than {self._shut_seconds:g} s, and writes can't wait that long: this catalog "
+                "goes on; see whether the target answers, or switch when there is less load"
+            ) from None
 
     async def _end(self, point: Point) -> bool:
         """The last two steps, to their end even where the caller is cancelled. False: the source goes on."""
@@ -187,13 +220,13 @@ class Move:
         self.ended = True
         reach("copy-retired")
         try:
-            # Whatever was given out here is not given out again there.
-            sequence = max(await self._source.sequence(), await self._target.sequence()) + 1
-            await self._target.load([], sequence=sequence)
+            # Whatever was given out here is not given out again there: that went up to the point, and the mark's own.
+            await self._target.load([], sequence=max(point.sequence, await self._target.sequence()) + 2)
             await take_copy_mark(self._target)
         except CatalogError as error:
             raise SwitchUnfinished(
                 f"the catalog was moved to {self._place}, but that could not be told there ({error}): run "
                 "`atoll catalog reopen` with that catalog, then start with it"
             ) from error
+        reach("copy-moved")
         return True

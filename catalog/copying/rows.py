@@ -7,7 +7,7 @@ not list, are few: they are copied whole at each point.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 from catalog.copying.marks import COPY_KEY, MOVED_KEY
@@ -23,8 +23,11 @@ CONSUMERS: Final = b"copy/"
 LISTED: Final = bytes((max(UNLISTED) + 1,))
 END: Final = prefix_end(b"")
 
-#: Rows in one read of either catalog, and in one write.
+#: The most rows in one read of either catalog, and in one write.
 RUN: Final = 500
+_FIRST_RUN: Final = 64
+#: About so many bytes a run should have: next to each other, rows are mostly of one kind and size.
+_RUN_BYTES: Final = 2 << 20
 
 #: Up to so many rows of start ≤ key < end.
 Scan = Callable[[bytes, bytes, int], Awaitable[list[Row]]]
@@ -42,7 +45,7 @@ def scan_of(catalog: Catalog) -> Scan:
         async def rows(reader: Reader) -> list[Row]:
             return await reader.scan(start, end, limit=limit)
 
-        return await catalog.read(rows, long=True)
+        return await catalog.read(rows)
 
     return scan
 
@@ -56,16 +59,26 @@ def scan_within(reader: Reader) -> Scan:
     return scan
 
 
-async def runs(scan: Scan, start: bytes, end: bytes) -> AsyncIterator[tuple[list[Row], bytes, bytes]]:
-    """All rows of a range in runs, each with the range that it covers; an empty run for an empty range."""
+async def runs(
+    scan: Scan, start: bytes, end: bytes, *, first: int = _FIRST_RUN
+) -> AsyncIterator[tuple[list[Row], bytes, bytes]]:
+    """All rows of a range in runs, each with the range that it covers; an empty run for an empty range. The first has
+    up to `first` rows."""
+    limit = first
     while True:
-        rows = await scan(start, end, RUN)
-        full = len(rows) == RUN
+        rows = await scan(start, end, limit)
+        full = len(rows) == limit
         after = rows[-1][0] + b"\0" if full else end
         yield rows, start, after
         if not full:
             return
         start = after
+        limit = min(RUN, 2 * limit, max(1, limit * _RUN_BYTES // (size_of(rows) + 1)))
+
+
+def size_of(rows: Sequence[Row]) -> int:
+    """Bytes of their keys and values."""
+    return sum([len(key) + len(value) for key, value in rows])
 
 
 async def unlisted_rows(scan: Scan) -> list[Row]:

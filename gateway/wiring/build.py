@@ -117,7 +117,7 @@ class Gateway:
         on_close = self._closing.push_async_callback
         self.catalog = await self._open_catalog(may_create)
         on_close(self.catalog.close)
-        await require_unmarked(self.catalog)
+        await self.catalog.read(require_unmarked)
         if isinstance(self.catalog, PostgresCatalog):
             self.clock = SharedClock(self.catalog.now_us)  # else gateways would give each other's times
         self.deployment = await open_deployment(
@@ -131,7 +131,7 @@ class Gateway:
         self.credentials = await root_credentials(settings, self.catalog, self.deployment.secret, self.clock.now_us())
         self.nodes = await self._open_nodes()
         self.placer = self.nodes.placer
-        epochs = self.epochs = await Epochs.register(self.catalog, self.clock)
+        epochs = self.epochs = await Epochs.register(self.catalog, self.clock, check=require_unmarked)
         on_close(self._leave)
         fenced = FencedCatalog(self.catalog)  # what background work under a lease reaches the catalog through
         stage = STAGE_LIMIT if self.catalog.exclusive else 0

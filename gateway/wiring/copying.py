@@ -13,15 +13,18 @@ from typing import Any, Final
 from catalog.copying.copier import Point
 from catalog.copying.moving import Move, claim, forget_positions
 from catalog.epochs import Epochs
-from catalog.errors import CopyRefused
+from catalog.errors import CatalogError, CopyRefused
 from catalog.interface import Catalog
 from catalog.keys import u64
 from catalog.leases import Lease, Leases
 from catalog.lmdb_engine.catalog import LmdbCatalog
+from catalog.lmdb_engine.folder import DATA_NAME
 from catalog.postgres_engine.address import is_address, redacted
 from catalog.postgres_engine.catalog import PostgresCatalog
 from core.clock import Clock
+from gateway.wiring.deployment import bound_to
 from gateway.wiring.presence import Presence
+from gateway.wiring.secret_files import create_private_folder
 
 log = logging.getLogger("atoll.catalog")
 
@@ -29,6 +32,7 @@ _LEASE: Final = b"catalog-copy"
 _LEASE_SECONDS: Final = 60.0
 _STEP: Final = 0.1  # seconds between the steps that an operator sees
 _FAREWELL: Final = 0.5  # seconds that the last step has to reach the operator, before the gateway ends
+_CONNECTIONS: Final = 4  # to a database that is the target
 
 
 class Copying:
@@ -77,7 +81,8 @@ class Copying:
                     yield dataclasses.asdict(moves[0].progress)
             point = task.result()
             progress = dataclasses.asdict(moves[0].progress)
-            yield {**progress, "sequence": point.sequence, "total": point.rows, "moved": switch, "end": True}
+            total = progress["compared"] + len(point.unlisted)
+            yield {**progress, "sequence": point.sequence, "total": total, "moved": switch, "end": True}
         finally:
             await self._stop()
 
@@ -88,17 +93,17 @@ class Copying:
             await asyncio.gather(task, return_exceptions=True)
 
     async def _copy(self, target: str, switch: bool, moves: list[Move]) -> Point:
+        lease = await self._leases.acquire(_LEASE, _LEASE_SECONDS)
+        if lease is None:
+            raise CopyRefused("another gateway copies the catalog")
         async with contextlib.AsyncExitStack() as closing:
-            lease = await self._leases.acquire(_LEASE, _LEASE_SECONDS)
-            if lease is None:
-                raise CopyRefused("another gateway copies the catalog")
-            opened, place = await _open(target)
+            closing.push_async_callback(self._give_back, lease)
+            opened, place = await _open(target, self._deployment)
             closing.push_async_callback(opened.close)
-            mark = await claim(opened, self._deployment)
             move = Move(
                 self._catalog,
                 opened,
-                mark=mark,
+                mark=await claim(opened, self._deployment),
                 consumer=u64(self._epochs.epoch),
                 place=place,
                 clock=self._clock,
@@ -107,27 +112,35 @@ class Copying:
             moves.append(move)
             log.info("the catalog is copied", extra={"fields": {"target": place, "switch": switch}})
             try:
-                async with asyncio.TaskGroup() as tasks:
-                    renewing = tasks.create_task(self._renew(lease, move))
-                    try:
-                        point = await move.run(switch=switch)
-                    finally:
-                        renewing.cancel()
-            except ExceptionGroup as group:
-                raise group.exceptions[0] from None
+                point = await self._run(move, lease, switch)
             finally:
                 if move.ended:
                     log.warning("the catalog was moved: this gateway ends", extra={"fields": {"target": place}})
                     asyncio.get_running_loop().call_later(_FAREWELL, self._on_moved)
-                else:
-                    await lease.release()
+            log.info("the catalog was copied", extra={"fields": {"target": place, "sequence": point.sequence}})
             return point
 
-    async def _renew(self, lease: Lease, move: Move) -> None:
+    async def _run(self, move: Move, lease: Lease, switch: bool) -> Point:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                renewing = tasks.create_task(self._renew(lease))
+                try:
+                    return await move.run(switch=switch)
+                finally:
+                    renewing.cancel()
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    async def _renew(self, lease: Lease) -> None:
         while True:
             await asyncio.sleep(_LEASE_SECONDS / 3)
             if not self._catalog.gate.shut:
                 await lease.renew(_LEASE_SECONDS)
+
+    async def _give_back(self, lease: Lease) -> None:
+        """Let others copy at once; where that can't be told, the lease ends by itself."""
+        with contextlib.suppress(CatalogError):
+            await lease.release()
 
     async def _require_alone(self) -> None:
         if self._catalog.exclusive:
@@ -138,13 +151,24 @@ class Copying:
             raise CopyRefused(f"other gateways use this catalog: stop them before a switch ({', '.join(names)})")
 
 
-async def _open(target: str) -> tuple[Catalog, str]:
-    """The catalog at an address or in a data folder, and how to name it. Raises StartRefused and OSError."""
+async def _open(target: str, deployment: bytes) -> tuple[Catalog, str]:
+    """The catalog at an address or in a data folder, and how to name it. Raises CopyRefused, StartRefused, OSError."""
     if is_address(target):
-        return await PostgresCatalog.open(target), redacted(target)
+        return await PostgresCatalog.open(target, connections=_CONNECTIONS), redacted(target)
     folder = Path(target)
+    await asyncio.to_thread(_require_usable, folder, deployment)
+    return await LmdbCatalog.open(folder / "catalog"), str(folder)
+
+
+def _require_usable(folder: Path, deployment: bytes) -> None:
+    """Raise CopyRefused unless this deployment's catalog may go into the data folder, which is made if it is absent."""
     if not folder.is_absolute():
         raise CopyRefused("the target must be a database's address or a data folder's absolute path")
-    if (folder / "data.mdb").exists():
+    if (folder / DATA_NAME).exists():
         raise CopyRefused(f"{folder} is itself a catalog: name the data folder in which there is to be one")
-    return await LmdbCatalog.open(folder / "catalog"), str(folder)
+    if not folder.is_dir() and (folder.exists() or not folder.parent.is_dir()):
+        raise CopyRefused(f"{folder} is no folder, and can't be made one")
+    bound = bound_to(folder)
+    if bound not in ("", deployment.hex()):
+        raise CopyRefused(f"{folder} belongs to the deployment {bound}")
+    create_private_folder(folder)

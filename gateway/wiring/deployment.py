@@ -155,6 +155,14 @@ def _bind(data: Path, deployment: bytes) -> None:
         )
 
 
+def bound_to(data: Path) -> str:
+    """The deployment, in hex, that a data folder was noted to be of; "" for none."""
+    try:
+        return (data / _NOTE).read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
 async def _open_keyring(catalog: Catalog, key_file: RootKeyFile, wrapper: LocalKeyWrapper) -> Keyring:
     try:
         return await Keyring.open(catalog, wrapper)

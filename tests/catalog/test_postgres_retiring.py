@@ -43,7 +43,7 @@ async def retire(catalog: PostgresCatalog, *unchanged: Row) -> bool:
 
 async def retired(catalog: PostgresCatalog, postgres: PostgresServer, url: str) -> bool:
     """Whether it says so and refuses commits: both or neither."""
-    moved, _ = await read_marks(catalog)
+    moved, _ = await catalog.read(read_marks)
     constraints = await postgres.value(url.rpartition("/")[2], CONSTRAINTS)
     assert constraints == (2 if moved else 0)
     return moved is not None

@@ -96,7 +96,7 @@ async def _reopen(settings: Settings) -> None:
 
 async def _take(catalog: LmdbCatalog | PostgresCatalog) -> None:
     try:
-        moved, copied = await read_marks(catalog)
+        moved, copied = await catalog.read(read_marks)
         if moved is None and copied is None:
             raise StartRefused("this catalog was not moved, and is no copy: nothing keeps a server from using it")
         if moved is None and copied is not None and not copied.sequence:
