@@ -27,6 +27,7 @@ _CONTENT = b"atoll/wrap/1"
 _EXTENT = b"atoll/extent/1"
 #: Each wrapping key is fresh (a random salt) and seals one key, so its only nonce may be constant.
 _NONCE = bytes(12)
+_SHA256 = SHA256()
 _CONTENT_CONTEXT = struct.Struct(">B16s16sQ")
 _EXTENT_CONTEXT = struct.Struct(">B16s")
 
@@ -87,7 +88,7 @@ def _unwrap(above: bytes, wrapped: bytes, info: bytes, context: bytes) -> bytes:
 def _derive(key: bytes, salt: bytes | None, info: bytes) -> bytes:
     if len(key) != KEY_LENGTH:
         raise ValueError(f"a key has {KEY_LENGTH} bytes")
-    return HKDF(algorithm=SHA256(), length=KEY_LENGTH, salt=salt, info=info).derive(key)
+    return HKDF(algorithm=_SHA256, length=KEY_LENGTH, salt=salt, info=info).derive(key)
 
 
 def _id(value: bytes) -> bytes:
