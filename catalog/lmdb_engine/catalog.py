@@ -164,6 +164,11 @@ class LmdbCatalog:
     async def unretire(self) -> None:
         """See `catalog.copying.movable.Movable`: the mark alone keeps processes away here."""
 
+    @property
+    def read_for_long(self) -> bool:
+        """Whether an export, a view or a long read is under way."""
+        return self._writer.long_readers > 0
+
     def file_bytes(self) -> int:
         """What the catalog's file takes of the disk."""
         return self._environment.file_bytes()

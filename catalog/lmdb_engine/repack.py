@@ -75,8 +75,11 @@ class Repacker:
         self._forced = True
 
     async def turn(self) -> WorkerState:
-        """Repack, if nothing was committed since the last turn and it is worth it, or when forced."""
+        """Repack, if nothing was committed since the last turn and it is worth it, or when forced; not before long reads
+        have ended, for commits would wait for them too."""
         catalog = self._catalog
+        if catalog.read_for_long:
+            return WorkerState.IDLE
         before, self._sequence = self._sequence, catalog.known_sequence
         size = catalog.file_bytes()
         idle = before == self._sequence or await self._only_coordination(before)

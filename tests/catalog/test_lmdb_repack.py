@@ -172,3 +172,22 @@ async def test_forced_the_worker_waits_for_nothing(tmp_path: Path) -> None:
     await worker.turn()
     assert worker.report().counters["repacked"] == 1
     await catalog.close()
+
+
+@pytest.mark.parametrize("forced", [False, True])
+async def test_the_worker_leaves_a_long_read_alone(tmp_path: Path, forced: bool) -> None:
+    """It would wait for its end, and every commit with it: a comparison of catalogs reads for minutes."""
+    catalog = await LmdbCatalog.open(tmp_path)
+    worker = Repacker(catalog, least_bytes=100_000)
+    await scattered(catalog, 2000)
+    await worker.turn()
+    if forced:
+        worker.force()
+    async with catalog.view() as view:
+        await asyncio.wait_for(worker.turn(), 5)
+        await asyncio.wait_for(put(catalog, (EPOCH + b"beat", b"1")), 5)
+        assert await view.get(EPOCH + b"beat") is None
+    assert worker.report().counters["repacked"] == 0
+    await worker.turn()
+    assert worker.report().counters["repacked"] == 1
+    await catalog.close()
