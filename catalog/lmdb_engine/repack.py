@@ -75,8 +75,8 @@ class Repacker:
         self._forced = True
 
     async def turn(self) -> WorkerState:
-        """Repack, if nothing was committed since the last turn and it is worth it, or when forced; not before long reads
-        have ended, for commits would wait for them too."""
+        """Repack, if nothing was committed since the last turn and it is worth it, or when forced. Not while there are
+        long reads, for which commits would have to wait too."""
         catalog = self._catalog
         if catalog.read_for_long:
             return WorkerState.IDLE
