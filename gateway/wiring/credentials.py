@@ -4,10 +4,12 @@ gateways share a catalog, sealed in the catalog, so that it is the same at all o
 from __future__ import annotations
 
 import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from accounts.types import AccessKey, SecretWrapper, new_access_key
+from catalog.errors import CatalogError
 from catalog.interface import Catalog, Reader, Transaction
 from catalog.prefixes import GATEWAY
 from core.errors import StartRefused
@@ -34,11 +36,9 @@ async def root_credentials(
     if settings.access_key_id:
         return RootCredentials(AccessKey(settings.access_key_id, settings.secret_access_key.reveal()))
     path = settings.data / NAME
-    if catalog.exclusive and not path.exists() and (stored := await catalog.read(_stored)) is not None:
-        write_secret(path, wrapper.unwrap(stored, _CONTEXT))  # the catalog was in a database before
     key = new_access_key(now_us)
-    text = f"access_key_id = {key.id}\nsecret_access_key = {key.secret}\n".encode()
     if not catalog.exclusive:
+        text = _text(key)
         with contextlib.suppress(FileNotFoundError):  # the catalog was in the data folder before
             text = read_secret(path)
             _parse(path, text)
@@ -53,10 +53,55 @@ async def root_credentials(
         kept = wrapper.unwrap(await catalog.transact(keep), _CONTEXT)
         found = _parse(path, kept)
         return RootCredentials(found, fresh=found.id == key.id)
+    if (stored := await catalog.read(_stored)) is not None:
+        _replace(path, wrapper.unwrap(stored, _CONTEXT))
+        await _take(catalog)
     with contextlib.suppress(FileNotFoundError):
         return RootCredentials(_parse(path, read_secret(path)))
-    write_secret(path, text)
+    write_secret(path, _text(key))
     return RootCredentials(key, fresh=True)
+
+
+@contextlib.asynccontextmanager
+async def carried(
+    settings: Settings, catalog: Catalog, wrapper: SecretWrapper, credentials: RootCredentials
+) -> AsyncIterator[None]:
+    """While a catalog moves, it holds the root user's access key even where that lies in a file, so that wherever it
+    is opened next the key is the same. It stays there if the catalog takes no writes in the end."""
+    if settings.access_key_id or not catalog.exclusive:
+        yield
+        return
+    sealed = wrapper.wrap(_text(credentials.key), _CONTEXT)
+
+    async def put(txn: Transaction) -> None:
+        txn.put(_KEY, sealed)
+
+    await catalog.transact(put)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(CatalogError):  # moved; or the next start does it
+            await _take(catalog)
+
+
+def _replace(path: Path, text: bytes) -> None:
+    """Keep what the catalog brought from elsewhere in the file, as if it had been made here."""
+    with contextlib.suppress(FileNotFoundError):
+        if read_secret(path) == text:
+            return
+        path.unlink()  # of a time before the catalog was elsewhere
+    write_secret(path, text)
+
+
+async def _take(catalog: Catalog) -> None:
+    async def take(txn: Transaction) -> None:
+        txn.delete(_KEY)
+
+    await catalog.transact(take)
+
+
+def _text(key: AccessKey) -> bytes:
+    return f"access_key_id = {key.id}\nsecret_access_key = {key.secret}\n".encode()
 
 
 async def _stored(reader: Reader) -> bytes | None:
