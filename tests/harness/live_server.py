@@ -212,6 +212,11 @@ class LiveServer:
             timeout=timeout,
         )
 
+    def settle(self) -> None:
+        """Have the small bodies that wait in the catalog moved to the nodes, for tests that look at pieces."""
+        done = self.command("worker", "run", "settling")
+        assert done.returncode == 0, done.stdout + done.stderr
+
 
 @contextlib.contextmanager
 def live_server(folder: Path, **options: Any) -> Iterator[LiveServer]:

@@ -53,6 +53,7 @@ def unavailable(client: Any, size: int) -> None:
 def test_two_go_while_reading_then_a_third(server: LiveServer, nodes: Nodes) -> None:
     client = server.client()
     write(client, LARGE, PACKED, INLINE)
+    server.settle()
     rng = random.Random("lost")
     order = rng.sample(range(1, NODES + 1), 3)
     before = nodes.counters()
@@ -93,6 +94,7 @@ def test_two_destroyed_folders(server: LiveServer, nodes: Nodes) -> None:
     """Deleted for good, not only away: everything is still read."""
     client = server.client()
     write(client, LARGE, PACKED)
+    server.settle()
     nodes.destroy(2)
     nodes.destroy(5)
     for size in (LARGE, PACKED):
@@ -112,6 +114,7 @@ def test_writes_go_on_narrower_and_are_recoded(server: LiveServer, nodes: Nodes)
     nodes.take_away(1)
     nodes.take_away(4)
     write(client, LARGE, PACKED, 3 * MIB)
+    server.settle()
     for size in (LARGE, PACKED, 3 * MIB):
         assert read(client, size) == body(size)
     counters = nodes.counters()

@@ -33,12 +33,14 @@ class Objects:
     """Known objects in a bucket."""
 
     def __init__(self, server: LiveServer, sizes: tuple[int, ...] = SIZES) -> None:
+        self._server = server
         self._client: Any = server.client()
         self._sizes = sizes
 
     def write(self) -> Objects:
         for size in self._sizes:
             self._client.put_object(Bucket=BUCKET, Key=f"key/{size}", Body=body("rot", size))
+        self._server.settle()
         return self
 
     def verify(self) -> None:
