@@ -7,7 +7,7 @@ fault injection are decorators with the same interface (`backends/decorators/`).
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -64,6 +64,11 @@ class InstantReads(Protocol):
     def get_now(self, locator: bytes, offset: int, length: int) -> Buffer | None:
         """Exactly `length` bytes from `offset` if they can be had without waiting and without trouble, else None; then
         `get` tells. Never blocks, never raises."""
+        ...
+
+    def get_soon(self, locator: bytes, offset: int, length: int) -> Callable[[], Buffer | None] | None:
+        """The same for another thread: a function that does what `get_now` does and may be called once, from any
+        thread, soon. None where it is known already that it would have nothing. Never blocks, never raises."""
         ...
 
 

@@ -205,6 +205,16 @@ class DiskBackend:
 
     def get_now(self, locator: bytes, offset: int, length: int) -> Buffer | None:
         """See `InstantReads.get_now`: what the page cache holds of a piece that is open."""
+        file = self._instant(locator, offset, length)
+        return None if file is None else self._get_cached(file, offset, length)
+
+    def get_soon(self, locator: bytes, offset: int, length: int) -> Callable[[], Buffer | None] | None:
+        """See `InstantReads.get_soon`."""
+        file = self._instant(locator, offset, length)
+        return None if file is None else partial(self._get_cached, file, offset, length)
+
+    def _instant(self, locator: bytes, offset: int, length: int) -> PieceFile | None:
+        """The piece, if it is open, lies where it should, and has that range."""
         file = self._files.get(locator)
         now = time.monotonic()
         place = self._place
@@ -216,6 +226,9 @@ class DiskBackend:
             if not leads_to(place, locator, file):
                 return None
             file.checked = now
+        return file
+
+    def _get_cached(self, file: PieceFile, offset: int, length: int) -> Buffer | None:
         buffer = bytearray(length)
         return buffer if self._read_cached(file, buffer, offset) == length else None
 

@@ -12,8 +12,9 @@ from core.buffers import Buffer
 from engine.bodies.locations import Locations
 from engine.errors import Damaged, Unavailable
 from engine.records_data import BodyRow
+from engine.segments.fetch import Moved, Read, ReadTools
 from engine.segments.proof import VerifiedSegment
-from engine.segments.read import Moved, ReadTools, SegmentReader
+from engine.segments.read import SegmentReader
 from engine.segments.registry import Segment
 from erasure.errors import DamagedFrame
 from erasure.frames import FRAME_SEALED, TAG, frames_of
@@ -110,6 +111,8 @@ class Download:
             if row.sealed:
                 return self._open_inline(opener, row.sealed, first, offset, length, plain)
             runs = runs_of(row, offset, length)
+            if not fresh and (out := await self._open_soon(opener, first, runs, plain)) is not None:
+                return out
             try:
                 segments = [await self._segment(run.segment_id, fresh=fresh) for run in runs]
                 return await self._open_runs(opener, first, runs, segments, plain)
@@ -121,6 +124,21 @@ class Download:
                 self._tools.counters.relocations += found != row
                 row = found
         raise AssertionError("unreachable")
+
+    async def _open_soon(self, opener: BodyOpener, first: int, runs: list[Run], plain: int) -> bytearray | None:
+        """Runs whose bytes are in memory, read and opened in one job of a thread; None where that can't be."""
+        if plain <= _INLINE_OPEN:
+            return None
+        reads: list[Read] = []
+        for run in runs:
+            segment = self._tools.registry.cached(run.segment_id)
+            found = self._reader.sealed_soon(segment, run.offset, run.length) if segment is not None else None
+            if found is None:
+                return None
+            reads += found
+        return await asyncio.get_running_loop().run_in_executor(
+            self._tools.pool, _read_and_open, opener, first, reads, plain
+        )
 
     async def _segment(self, segment_id: bytes, *, fresh: bool) -> Segment:
         registry = self._tools.registry
@@ -247,6 +265,21 @@ class Download:
                     yield low, end - low
                     low = end
             begin += size
+
+
+def _read_and_open(opener: BodyOpener, first: int, reads: list[Read], plain: int) -> bytearray | None:
+    parts: list[Buffer] = []
+    for read in reads:
+        part = read()
+        if part is None:
+            return None
+        parts.append(part)
+    out = bytearray(plain)
+    try:
+        opener.open_scattered(first, parts, out)
+    except DamagedFrame:
+        return None  # it is read again, counted and recovered
+    return out
 
 
 def _cut(parts: list[memoryview], low: int, high: int) -> list[memoryview]:

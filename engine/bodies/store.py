@@ -30,7 +30,8 @@ from engine.layout_data import BODY, PACK, QUEUE_BODY, SEGMENT, SHORT, STAGED, s
 from engine.packs import Packer, PackTicket
 from engine.ports import Placer
 from engine.records_data import BODY_ROW, SEGMENT_ROW, BodyRow
-from engine.segments.read import HedgeBudget, ReadTools, SegmentReader
+from engine.segments.fetch import HedgeBudget, ReadTools
+from engine.segments.read import SegmentReader
 from engine.segments.registry import Segment, SegmentRegistry
 from engine.segments.reports import Reports
 from engine.segments.trash import Trash

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from backends.errors import BackendError, NotFound, Unreadable
 from core.buffers import Buffer
 from engine.errors import Damaged, Unavailable
-from engine.segments.read import Moved, ReadTools, Truncated
+from engine.segments.fetch import Moved, ReadTools, Truncated
 from engine.segments.registry import Segment
 from erasure.errors import DamagedFooter, DamagedShard, FutureFormat
 from erasure.footer import Footer, check_footer, verify_shard

@@ -23,7 +23,7 @@ from engine.counters import EngineCounters
 from engine.errors import StorageFull, Unavailable
 from engine.layout_data import BODY, QUEUE_PIECE, SEGMENT, SHORT, prefix_end
 from engine.repair import RepairWorker
-from engine.segments.read import HEDGE_BURST
+from engine.segments.fetch import HEDGE_BURST
 from engine.segments.write import WriteLimits
 from erasure.scheme import Scheme
 from tests.engine_data.world import World
