@@ -12,13 +12,15 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from msgspec.structs import replace
 
 from accounts.types import new_canonical_id
+from catalog.errors import FutureVersion
 from catalog.interface import Catalog, Reader, Transaction
 from catalog.prefixes import GATEWAY
-from catalog.records import Codec, Record
+from catalog.records import Codec, Flags, Record
 from core.errors import StartRefused
 from core.ids import new_id
 from engine.keyring import Keyring, LocalKeyWrapper, WrongRootKey
@@ -34,7 +36,10 @@ _NOTE = "deployment"  # a file in the data folder of a gateway whose catalog is 
 class DeploymentRow(Record, tag=1, kw_only=True, frozen=True):
     """`secret` is the deployment's 32-byte secret wrapped like a content key: "" until the first start got that far.
     `node_ids` are the first nodes'; `nodes_made` once all of them were initialised and have their rows (nodes.py).
-    `maker` is the gateway that makes the deployment, as host:folder, where others could want to."""
+    `maker` is the gateway that makes the deployment, as host:folder, where others could want to.
+
+    Its incompatible bits tell what a program must know to use anything of the deployment. A release whose data the one
+    before would misunderstand sets a new bit at its first start: from then on older programs refuse to start."""
 
     id: bytes
     created_us: int
@@ -46,7 +51,12 @@ class DeploymentRow(Record, tag=1, kw_only=True, frozen=True):
     maker: str = ""
 
 
-DEPLOYMENT = Codec(DeploymentRow)
+#: Since 0.2.0: nodes have rows, and their folders are shared by processes, which 0.1.0 can't open any more.
+_SHARED_NODES: Final = 1
+#: The bits that this program sets and knows.
+_NEEDS: Final = _SHARED_NODES
+
+DEPLOYMENT = Codec(DeploymentRow, incompatible=_NEEDS)
 
 
 @dataclass
@@ -65,13 +75,20 @@ class Deployment:
 
 
 async def load(catalog: Catalog) -> DeploymentRow | None:
-    """The row, if the catalog holds a deployment."""
+    """The row, if the catalog holds a deployment. Raises FutureVersion where a newer program changed what is stored
+    beyond the understanding of this one."""
 
     async def get(reader: Reader) -> bytes | None:
         return await reader.get(_KEY)
 
     data = await catalog.read(get)
-    return None if data is None else DEPLOYMENT.decode(data)
+    try:
+        return None if data is None else DEPLOYMENT.decode(data)
+    except FutureVersion as error:
+        raise FutureVersion(
+            "a newer version of Atoll has used this deployment, and stores what this one does not understand; start "
+            f"that version or a newer one ({error})"
+        ) from error
 
 
 async def change(catalog: Catalog, function: Callable[[DeploymentRow], DeploymentRow]) -> DeploymentRow:
@@ -101,7 +118,8 @@ async def open_deployment(
     """Open what the catalog holds, or begin it with so many nodes. Every step of a first start can be cut short and
     goes on at the next, of the same gateway.
 
-    Raises StartRefused when there is no deployment and none may be made, when the root key is missing or wrong.
+    Raises StartRefused when there is no deployment and none may be made, when the root key is missing or wrong, and
+    FutureVersion.
     """
     maker = "" if catalog.exclusive else _name(data)
     row = await load(catalog)
@@ -135,8 +153,19 @@ async def open_deployment(
     keyring = await _open_keyring(catalog, key_file, wrapper)
     if not row.secret:
         row = await _make_secret(catalog, keyring, row)
+    if _bits(row) & _NEEDS != _NEEDS:
+        row = await change(catalog, _with_needs)
     secret = await keyring.unwrap_content_key(row.id, row.id, 0, row.secret)
     return Deployment(row, keyring, key_file, LocalKeyWrapper(secret))
+
+
+def _bits(row: DeploymentRow) -> int:
+    return row.flags.incompatible if row.flags is not None else 0
+
+
+def _with_needs(row: DeploymentRow) -> DeploymentRow:
+    flags = row.flags or Flags()
+    return replace(row, flags=replace(flags, incompatible=flags.incompatible | _NEEDS))
 
 
 def _name(data: Path) -> str:
