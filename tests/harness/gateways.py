@@ -199,7 +199,7 @@ class _LoadOnMany(Load):
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
                     self.note_unexpected(f"{name} {key}", error)
                 raise
-            except EndpointConnectionError as error:
+            except (EndpointConnectionError, ConnectionRefusedError) as error:
                 raise Gone from error  # nothing was sent
 
         return super().run(key, name, step, counted, answered)
