@@ -13,6 +13,7 @@ from backends.errors import BackendError
 from catalog.interface import Catalog, Transaction
 from core.errors import StartRefused
 from engine.keyring import Keyring, LocalKeyWrapper, WrongRootKey
+from gateway.wiring.credentials import restore_credentials
 from gateway.wiring.deployment import load
 from gateway.wiring.nodes import NODE_ROW, node_key, read_nodes
 from gateway.wiring.root_key import default_path
@@ -23,9 +24,9 @@ from gateway.wiring.settings import Settings
 async def adopt(
     catalog: Catalog, wrapper: LocalKeyWrapper, root: Path, folders: dict[Path, SalvagedFolder], warnings: list[str]
 ) -> None:
-    """Check the nodes' markers with the restored deployment's key, and note in their rows where they are; `root` is the
-    data folder, absolute. What can't be done is told in `warnings`. Raises StartRefused for a catalog without a
-    deployment."""
+    """Check the nodes' markers with the restored deployment's key, note in their rows where they are, and write the
+    root user's access key; `root` is the data folder, absolute. What can't be done is told in `warnings`. Raises
+    StartRefused for a catalog without a deployment."""
     row = await load(catalog)
     if row is None or not row.secret:
         raise StartRefused("the snapshot holds no deployment")
@@ -35,6 +36,7 @@ async def adopt(
     except WrongRootKey as error:
         warnings.append(f"the root key was rotated after this snapshot was begun: {error}; start with that key")
         return
+    await restore_credentials(root, catalog, secret)
     marker_key = secret.derive(b"node-marker/1")
     places: dict[bytes, Path] = {}
     for path in folders:

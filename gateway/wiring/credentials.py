@@ -1,5 +1,6 @@
 """The root user's access key: from the settings, or made at first start. It is kept in the data folder, or, where
-gateways share a catalog, sealed in the catalog, so that it is the same at all of them."""
+gateways share a catalog, sealed in the catalog, so that it is the same at all of them. What lies in the data folder is
+noted in the catalog, sealed too, for whoever restores that when the folder is lost."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from gateway.wiring.settings import Settings
 
 NAME = "credentials"
 _KEY = GATEWAY + b"root-access-key"
+_NOTED = GATEWAY + b"root-access-key/noted"
 _CONTEXT = b"atoll/root-access-key/1"
 
 
@@ -56,10 +58,34 @@ async def root_credentials(
     if (stored := await catalog.read(_stored)) is not None:
         _replace(path, wrapper.unwrap(stored, _CONTEXT))
         await _take(catalog)
-    with contextlib.suppress(FileNotFoundError):
-        return RootCredentials(_parse(path, read_secret(path)))
-    write_secret(path, _text(key))
-    return RootCredentials(key, fresh=True)
+    fresh = not path.exists()
+    if fresh:
+        write_secret(path, _text(key))
+    own = RootCredentials(_parse(path, read_secret(path)), fresh)
+    await _note(catalog, wrapper, _text(own.key))
+    return own
+
+
+async def restore_credentials(data: Path, catalog: Catalog, wrapper: SecretWrapper) -> None:
+    """Make the file of a lost data folder again, from what its catalog noted. Where it is still there, it stays."""
+
+    async def get(reader: Reader) -> bytes | None:
+        return await reader.get(_NOTED)
+
+    noted = await catalog.read(get)
+    if noted is not None and not (data / NAME).exists():
+        write_secret(data / NAME, wrapper.unwrap(noted, _CONTEXT))
+
+
+async def _note(catalog: Catalog, wrapper: SecretWrapper, text: bytes) -> None:
+    sealed = wrapper.wrap(text, _CONTEXT)
+
+    async def put(txn: Transaction) -> None:
+        noted = await txn.get(_NOTED)
+        if noted is None or wrapper.unwrap(noted, _CONTEXT) != text:
+            txn.put(_NOTED, sealed)
+
+    await catalog.transact(put)
 
 
 @contextlib.asynccontextmanager

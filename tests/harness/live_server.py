@@ -61,7 +61,7 @@ class LiveServer:
         self.output: list[str] = []
         #: A folder with another release's packages: they run instead of the tree's own, from the next start on.
         self.packages: Path | None = None
-        self._extra = dict(env or {})
+        self.extra = dict(env or {})
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ class LiveServer:
             "ATOLL_SECRET_ACCESS_KEY": ROOT_SECRET,
             "ATOLL_ROOT_KEY_FILE": str(self.folder / "root.key"),
             **({"PYTHONPATH": str(self.packages)} if self.packages else {}),
-            **self._extra,
+            **self.extra,
         }
 
     def command_line(self) -> list[str]:

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from backends.disk.salvage import SalvagedFolder
 from backends.errors import BackendError
+from catalog.backup import require_vacant
 from core.errors import StartRefused
 from engine.keyring import LocalKeyWrapper
 from engine.snapshots.keys import SnapshotKeys
@@ -26,8 +27,9 @@ from gateway.wiring.lock import folder_lock
 from gateway.wiring.options import settings_of, settings_options
 from gateway.wiring.secret_files import create_private_folder
 
-#: What a data folder may hold before: its nodes, and what a restore that was cut short left.
-_HARMLESS = {"nodes", "lock", "catalog.restoring", "credentials"}
+#: What a data folder may hold before: its nodes, and what a killed server or a restore that was cut short left. The
+#: catalog's folder must be empty.
+_HARMLESS = {"nodes", "lock", "admin.sock", "credentials", "catalog", "catalog.restoring"}
 
 
 @click.command("restore")
@@ -59,6 +61,7 @@ def command(
             "the settings name a database as the catalog; restore into a data folder, then copy it there"
         )
     _require_empty(settings.data)
+    require_vacant(settings.data / "catalog")
     wrapper = LocalKeyWrapper.from_file(root_key)
     folders = [path.absolute() for path in (nodes or settings.nodes)] or _embedded(settings.data)
     if not folders:
@@ -91,16 +94,20 @@ async def _restore(
     root: Path, wrapper: LocalKeyWrapper, paths: list[Path], not_before: datetime | None
 ) -> tuple[_Outcome, list[str]]:
     opened: dict[Path, SalvagedFolder] = {}
+    refusals: list[str] = []
     sources: list[Source] = []
     async with contextlib.AsyncExitStack() as closing:
         for path in paths:
             folder = SalvagedFolder(path)
             sources.append(Source(str(path), folder))
-            with contextlib.suppress(BackendError):  # told by the survey, which finds it closed
+            try:
                 await folder.open()
-                closing.push_async_callback(folder.close)
-                opened[path] = folder
-        deployment = _deployment_of(opened, paths)
+            except BackendError as error:
+                refusals.append(str(error))
+                continue
+            closing.push_async_callback(folder.close)
+            opened[path] = folder
+        deployment = _deployment_of(opened, refusals)
         keys = SnapshotKeys(wrapper.derive)
         warnings: list[str] = []
         earliest = 0 if not_before is None else int(not_before.replace(tzinfo=UTC).timestamp() * 1e6)
@@ -122,10 +129,10 @@ async def _restore(
     return _Outcome(point, deployment), [*point.warnings, *warnings]
 
 
-def _deployment_of(opened: dict[Path, SalvagedFolder], paths: list[Path]) -> bytes:
+def _deployment_of(opened: dict[Path, SalvagedFolder], refusals: list[str]) -> bytes:
     """The one that all nodes are of. Raises StartRefused."""
     if not opened:
-        raise StartRefused(f"none of {', '.join(map(str, paths))} is a node's folder that can be read")
+        raise StartRefused(f"no node can be read: {'; '.join(refusals)}")
     found = Counter(folder.marker.deployment_id for folder in opened.values())
     if len(found) > 1:
         told = ", ".join(f"{path} of {folder.marker.deployment_id.hex()}" for path, folder in opened.items())
