@@ -202,7 +202,8 @@ def test_values_that_cannot_work_are_refused(settings: dict[str, Any], said: str
 def test_the_chart_is_of_the_program_s_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    assert (chart["appVersion"], chart["version"]) == (project, project)
+    semantic = project.replace(".dev", "-dev.")
+    assert (chart["appVersion"], chart["version"]) == (semantic, semantic)
 
 
 def test_every_value_is_described_by_the_schema() -> None:
