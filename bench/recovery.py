@@ -23,10 +23,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from bench.client import RawClient, RequestFailed
@@ -42,6 +42,8 @@ WRITERS = 16
 READERS = 8
 #: Seconds for which the load goes on once there are enough objects and a point with them: the kill may come any time.
 GOING_ON = 10.0
+#: Seconds between two looks at what the server tells of its snapshots.
+_LOOK = 0.5
 #: Requests before a client is made anew: signatures are good for 15 minutes.
 _RENEWED = 2000
 #: Where the server's key was made, and not set: it has to come back, too.
@@ -52,13 +54,15 @@ _PRINTED = re.compile(r"export AWS_(?:SECRET_)?ACCESS_KEY(?:_ID)?=(\S+)")
 @dataclass(frozen=True, slots=True)
 class Figures:
     """`point` and `oldest_lost` are seconds before the kill (0: nothing acknowledged was lost), `restore` and `ready`
-    seconds from the command's start to its end; `broken` are objects that should be as they were and are not."""
+    seconds from the command's start to its end; `lags` are what the server told every half second under load: for how
+    long the oldest change had waited for a snapshot. `broken` are objects that should be as they were and are not."""
 
     objects: int
     bytes: int
     point: float
     lost: int
     oldest_lost: float
+    lags: list[float]
     restore: float
     ready: float
     rows: int
@@ -114,9 +118,9 @@ class Writers:
                 raise
 
 
-def first_act(folder: Path, objects: int, going_on: float) -> tuple[dict[int, float], float]:
-    """Fill, and kill amid the load. What was acknowledged when, and when the kill was. `nodes` and `root.key` are left,
-    and the examiner's own `keys.json`."""
+def first_act(folder: Path, objects: int, going_on: float) -> tuple[dict[int, float], float, list[float]]:
+    """Fill, and kill amid the load. What was acknowledged when, when the kill was, and what lags were told. `nodes` and
+    `root.key` are left, and the examiner's own `keys.json`."""
     server = LiveServer(folder / "machine", env=_NO_KEY).start()
     try:
         endpoint = _endpoint(server)
@@ -127,7 +131,7 @@ def first_act(folder: Path, objects: int, going_on: float) -> tuple[dict[int, fl
             raise RuntimeError(exported.stderr)
         writers = Writers(endpoint)
         try:
-            _wait_for(writers, server, objects, going_on)
+            lags = _wait_for(writers, server, objects, going_on)
         finally:
             writers.ending.set()
             killed = time.time()
@@ -138,7 +142,7 @@ def first_act(folder: Path, objects: int, going_on: float) -> tuple[dict[int, fl
     shutil.move(server.nodes, folder / "nodes")
     shutil.rmtree(server.folder)
     (folder / "keys.json").write_text(json.dumps([endpoint.access_key, endpoint.secret_key]))
-    return writers.acknowledged, killed
+    return writers.acknowledged, killed, lags
 
 
 def _endpoint(server: LiveServer) -> Endpoint:
@@ -147,26 +151,24 @@ def _endpoint(server: LiveServer) -> Endpoint:
     return Endpoint("127.0.0.1", server.port, key, secret)
 
 
-def _wait_for(writers: Writers, server: LiveServer, objects: int, going_on: float) -> None:
-    """Until so many objects are acknowledged and in a snapshot, and some seconds longer."""
-    admin = AdminClient(server.data)
-    _wait(writers, lambda: len(writers.acknowledged) >= objects)
-    enough = datetime.now(UTC)
-    _wait(writers, lambda: _newest_point(admin) > enough)
-    until = time.monotonic() + going_on
-    _wait(writers, lambda: time.monotonic() > until)
-
-
-def _wait(writers: Writers, until: Callable[[], bool]) -> None:
-    while not until():
+def _wait_for(writers: Writers, server: LiveServer, objects: int, going_on: float) -> list[float]:
+    """Until so many objects are acknowledged and in a snapshot, and some seconds longer. What lags were told."""
+    admin, lags, enough, until = AdminClient(server.data), [0.0], 0.0, float("inf")
+    while time.monotonic() < until:
         if not writers.all_work():
             raise RuntimeError("a client failed while the server was to serve")
-        time.sleep(0.05)
+        told = admin.call("GET", "/status")["snapshots"]
+        lags.append(told["lag_seconds"])
+        if not enough and len(writers.acknowledged) >= objects:
+            enough = time.time()
+        if enough and until == float("inf") and told["exists"] and _seconds(told["point"]) > enough:
+            until = time.monotonic() + going_on
+        time.sleep(_LOOK)
+    return lags
 
 
-def _newest_point(admin: AdminClient) -> datetime:
-    told = admin.call("GET", "/status")["snapshots"]["point"]
-    return datetime.fromisoformat(told) if told else datetime.fromtimestamp(0, UTC)
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
 
 
 def second_act(folder: Path) -> None:
@@ -217,7 +219,7 @@ def measure(folder: Path, objects: int, going_on: float = GOING_ON) -> Figures:
     way = entering()
     if way is None:
         raise RuntimeError("a new network namespace is not permitted here")
-    acknowledged, killed = first_act(folder, objects, going_on)
+    acknowledged, killed, lags = first_act(folder, objects, going_on)
     (folder / "numbers.json").write_text(json.dumps(sorted(acknowledged)))
     sizes = [size for path, size in _files(folder / "nodes") if is_snapshot_name(path.name)]
     command = [*way, sys.executable, "-m", "bench.recovery", "--second-act", str(folder)]
@@ -239,6 +241,7 @@ def measure(folder: Path, objects: int, going_on: float = GOING_ON) -> Figures:
         point=killed - point,
         lost=len(lost),
         oldest_lost=killed - min(lost.values(), default=killed),
+        lags=lags,
         restore=outcome["restore"],
         ready=outcome["ready"],
         rows=told["rows"],
@@ -263,6 +266,7 @@ def show(figures: Figures) -> None:
     print(
         f"lost after it: {figures.lost:,} objects, the oldest acknowledged {figures.oldest_lost:.2f} s before the kill"
     )
+    print(f"under load the oldest change waited for {max(figures.lags):.2f} s at the most")
     print(f"restore: {figures.restore:.2f} s for {figures.rows:,} rows in {figures.parts:,} parts")
     print(f"ready after that: {figures.ready:.2f} s")
     print(f"snapshots on the nodes: {figures.snapshot_bytes:,} bytes in {figures.snapshot_pieces:,} pieces")

@@ -59,12 +59,17 @@ class Restored:
 
 
 async def find_point(
-    sources: Sequence[Source], keys: SnapshotKeys, deployment: bytes, refused: frozenset[tuple[str, str]] = frozenset()
+    sources: Sequence[Source],
+    keys: SnapshotKeys,
+    deployment: bytes,
+    refused: frozenset[tuple[str, str]] = frozenset(),
+    *,
+    latest_us: float = float("inf"),
 ) -> tuple[Survey, Step]:
-    """The newest whole point. Raises NothingToRestore, FutureVersion."""
+    """The newest whole point up to `latest_us`. Raises NothingToRestore, FutureVersion."""
     if len(deployment) != ID_LENGTH:
         raise ValueError("a deployment id has 16 bytes")
-    found = await survey(sources, keys, deployment, refused=refused)
+    found = await survey(sources, keys, deployment, refused=refused, latest_us=latest_us)
     if found.best is not None:
         return found, found.best
     if not found.heard:
@@ -77,7 +82,7 @@ async def find_point(
         )
     if not found.attempts and not found.findings:
         raise NothingToRestore("there is no snapshot on these nodes" + _silent(found))
-    why = _few(found.findings) or "the first one is not whole yet"
+    why = _few(found.findings) or "none is that old" * (latest_us < float("inf")) or "the first one is not whole yet"
     raise NothingToRestore(f"no snapshot is whole: {why}{_silent(found)}")
 
 
@@ -99,19 +104,20 @@ async def restore_folder(
     folder: Path,
     progress: Progress | None = None,
     *,
-    earliest_us: int = 0,
+    earliest_us: float = 0,
+    latest_us: float = float("inf"),
     finish: Callable[[Catalog], Awaitable[None]] | None = None,
 ) -> Restored:
     """Make an LMDB catalog in `folder`, which must be absent or empty; it appears only when it is complete, so a
     restore that was cut short is simply begun again. `finish` is called on the catalog when it holds its rows; raising
-    there ends the restore. A point from before `earliest_us` is refused. Raises NothingToRestore, StartRefused,
-    FutureVersion."""
+    there ends the restore. The newest point up to `latest_us` is taken; one from before `earliest_us` is refused.
+    Raises NothingToRestore, StartRefused, FutureVersion."""
     await asyncio.to_thread(require_vacant, folder)
     partial = folder.with_name(folder.name + ".restoring")
     refused: frozenset[tuple[str, str]] = frozenset()
     spoilt: list[str] = []
     for _ in range(_ROUNDS):
-        found, step = await find_point(sources, keys, deployment, refused)
+        found, step = await find_point(sources, keys, deployment, refused, latest_us=latest_us)
         if step.facts.time_us < earliest_us:
             found_us, why = step.facts.time_us, "; ".join([*_warnings(found, step.facts), *spoilt])
             raise NothingToRestore(f"the newest whole point is of {_text(found_us)}, too old{why and ': '}{why}")

@@ -22,13 +22,15 @@ _LOOK: Final = 300.0
 _FIRST_LOOK: Final = 30.0
 #: Chains that nobody knows which one look enters: a node may list any number of names.
 _STRANGERS: Final = 100
+#: Former chains may take so many bytes together, or as many as the one in use; the last one is kept in any case.
+_FORMER_BYTES: Final = 256 << 20
 
 #: Part → (attempt, k) → indexes.
 Shards = defaultdict[int, defaultdict[tuple[int, int], set[int]]]
 
 
 class Retention:
-    """`seconds`: how long a chain is kept after another took its place."""
+    """`seconds`: how long a chain is kept at the most after another took its place."""
 
     def __init__(self, writer: ShardWriter, clock: Clock, seconds: float) -> None:
         self._writer = writer
@@ -56,8 +58,9 @@ class Retention:
                 state, retired=tuple(replace(row, since_us=min(row.since_us, today)) for row in state.retired)
             )
         limit = today - int(self._seconds * 1e6)
+        beyond = _beyond_budget(state)
         for row in state.retired:
-            if row.since_us <= limit and await self._delete(row, state, keys):
+            if (row.since_us <= limit or row in beyond) and await self._delete(row, state, keys):
                 state = replace(state, retired=tuple(other for other in state.retired if other is not row))
                 reach("snapshot-retired")
         return state
@@ -119,3 +122,18 @@ class Retention:
                     doomed.append((node_id, text))
         gone = await self._writer.delete(doomed)
         return gone and all_heard
+
+
+def _beyond_budget(state: StateRow) -> list[RetiredRow]:
+    """Former chains that would take more room than they may, the newest ones first served."""
+    if state.active is None:
+        return []
+    budget = max(_FORMER_BYTES, state.active.base_bytes + state.active.change_bytes)
+    found: list[RetiredRow] = []
+    taken = 0
+    for row in sorted(state.retired, key=lambda row: row.since_us, reverse=True):
+        if taken and row.size and taken + row.size > budget:
+            found.append(row)
+        else:
+            taken += row.size
+    return found

@@ -43,16 +43,18 @@ class ChainRow(msgspec.Struct, array_like=True, frozen=True):
 
     def retired(self, now_us: int) -> RetiredRow:
         """Nobody needs it any more, from now on."""
-        return RetiredRow(self.prefix, self.id, now_us)
+        return RetiredRow(self.prefix, self.id, now_us, self.base_bytes + self.change_bytes)
 
 
 class RetiredRow(msgspec.Struct, array_like=True, frozen=True):
     """A chain whose shards are to be deleted some time after `since_us`; `prefix` begins their names. `chain` 0 stands
-    for all that there are under a root key other than the one in force."""
+    for all that there are under a root key other than the one in force. `size`: its bytes on the nodes, 0 where that is
+    not known."""
 
     prefix: str
     chain: int
     since_us: int
+    size: int = 0
 
 
 class StateRow(Record, tag=1, kw_only=True, frozen=True):

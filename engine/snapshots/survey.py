@@ -105,8 +105,9 @@ class Step:
 class Survey:
     """What was found. `silent`: nodes that did not answer, and why. `findings`: what is wrong, a sentence each.
     `strangers`: snapshots' names under other root keys. `best` is the newest whole point, `newest` the newest that
-    any sound shard tells of."""
+    any sound shard tells of; both of those up to `latest_us` only."""
 
+    latest_us: float = float("inf")
     heard: int = 0
     silent: dict[str, str] = field(default_factory=dict)
     strangers: int = 0
@@ -123,9 +124,10 @@ async def survey(
     *,
     only_chain: int | None = None,
     refused: frozenset[tuple[str, str]] = frozenset(),
+    latest_us: float = float("inf"),
 ) -> Survey:
     """Look at all nodes. `refused`: (source, piece) whose bytes were found to be bad. Raises FutureVersion."""
-    found = Survey()
+    found = Survey(latest_us)
     prefix = keys.prefix if only_chain is not None else SNAPSHOT_NAMES
     entries = await asyncio.gather(*(_entries(source, prefix) for source in sources))
     looks: list[tuple[Source, Entry, ShardName]] = []
@@ -183,8 +185,12 @@ def _enter(found: Survey, name: ShardName, shard: Shard) -> None:
     attempt = attempts.setdefault(name.attempt, Attempt(name, shard.header))
     attempt.shards.setdefault(shard.index, []).append(shard)
     facts = shard.header.facts
-    if facts.point and (found.newest is None or facts.order > found.newest.order):
+    if _counts(found, facts) and (found.newest is None or facts.order > found.newest.order):
         found.newest = facts
+
+
+def _counts(found: Survey, facts: Facts) -> bool:
+    return facts.point and facts.time_us <= found.latest_us
 
 
 def _resolve(found: Survey, deployment: bytes) -> None:
@@ -199,8 +205,8 @@ def _resolve(found: Survey, deployment: bytes) -> None:
                 if attempt.whole and attempt.header.previous in steps:
                     step = Step(attempt, steps[attempt.header.previous])
                     following[attempt.header.part_hash] = step
-                    if step.facts.point and (found.best is None or step.facts.order > found.best.facts.order):
-                        found.best = step
+                    if _counts(found, step.facts):
+                        found.best = max(found.best or step, step, key=lambda each: each.facts.order)
             if not following:
                 break
             steps, number = following, number + 1

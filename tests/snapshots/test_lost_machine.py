@@ -10,7 +10,6 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from botocore.exceptions import ClientError
 
 from gateway.admin.client import AdminClient, NotRunning, Refused
 from tests.harness.live_server import LiveServer
+from tests.snapshots.waiting import wait_for, wait_for_snapshot
 
 EVERY = {"ATOLL_SNAPSHOTS_EVERY": "500ms"}
 MIB = 1 << 20
@@ -46,22 +46,6 @@ class Lost:
     def arguments(self) -> list[str]:
         named = [part for node in sorted(self.nodes.iterdir()) for part in ("--node", str(node))]
         return ["restore", *named, "--root-key", str(self.key)]
-
-
-def wait_for(server: LiveServer, until: Callable[[dict[str, Any]], bool], seconds: float = 90.0) -> dict[str, Any]:
-    """Until what is told of snapshots is so."""
-    admin, end = AdminClient(server.data), time.monotonic() + seconds
-    while True:
-        shown: dict[str, Any] = admin.call("GET", "/status")["snapshots"]
-        if until(shown):
-            return shown
-        assert time.monotonic() < end, shown
-        time.sleep(0.05)
-
-
-def wait_for_snapshot(server: LiveServer) -> dict[str, Any]:
-    """Until every change is in a snapshot."""
-    return wait_for(server, lambda shown: shown["exists"] and shown["lag_seconds"] == 0)
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +217,9 @@ def test_what_is_refused(lost: Lost, tmp_path: Path) -> None:
     late = server.command(*arguments, "--not-before", "2100-01-01T00:00:00")
     assert late.returncode == 3
     assert "too old" in late.stderr
+    early = server.command(*arguments, "--not-after", "2000-01-01T00:00:00")
+    assert early.returncode == 3
+    assert "none is that old" in early.stderr
     none = server.command("restore", "--node", str(tmp_path), "--root-key", str(lost.key))
     assert none.returncode == 3
     assert "no node's folder" in none.stderr

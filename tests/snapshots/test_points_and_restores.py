@@ -13,8 +13,8 @@ from catalog.hold import held
 from catalog.interface import Catalog
 from catalog.lmdb_engine.catalog import LmdbCatalog
 from catalog.memory import MemoryCatalog
-from engine.snapshots.restore import NothingToRestore
-from tests.snapshots.world import SnapshotWorld
+from engine.snapshots.restore import NothingToRestore, restore_folder
+from tests.snapshots.world import DEPLOYMENT, ROOT, SnapshotWorld, keys_of, rows_of
 
 
 @pytest.fixture(params=["memory", "lmdb"])
@@ -124,3 +124,23 @@ async def test_a_target_that_is_not_empty_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="not empty") as refusal:
         await world.restore(tmp_path / "restored")
     assert not isinstance(refusal.value, CatalogError)
+
+
+async def test_an_earlier_point_can_be_asked_for(catalog: Catalog, tmp_path: Path) -> None:
+    world = await SnapshotWorld(catalog).open()
+    states: list[tuple[int, dict[bytes, bytes]]] = []
+    for _ in range(4):
+        await world.change(50)
+        await world.settle()
+        active = (await world.state()).active
+        assert active is not None
+        states.append((active.time_us, dict(world.rows)))
+        world.clock.ahead += 5.0
+    keys = keys_of(ROOT)
+    for number, (time_us, expected) in enumerate(states):
+        folder = tmp_path / str(number)
+        told = await restore_folder(world.sources(), keys, DEPLOYMENT, folder, latest_us=time_us + 1_000_000)
+        assert await rows_of(folder) == expected
+        assert told.warnings == []
+    with pytest.raises(NothingToRestore, match="none is that old"):
+        await restore_folder(world.sources(), keys, DEPLOYMENT, tmp_path / "none", latest_us=1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from catalog.memory import MemoryCatalog
 from catalog.prefixes import ENGINE
 from engine.snapshots.restore import find_point
@@ -109,6 +111,26 @@ async def test_snapshots_under_root_keys_that_this_catalog_never_had_go_too() ->
     await world.settle()
     assert not any(name.startswith(foreign) for name in names_on(world))
     assert any(name.startswith(keys_of(ROOT).prefix) for name in names_on(world))
+
+
+async def test_former_chains_take_no_more_room_than_the_one_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under load a base follows the other: all of them for half of the retention would be many times the catalog."""
+    monkeypatch.setattr("engine.snapshots.worker._GROWTH_BYTES", 100_000)
+    monkeypatch.setattr("engine.snapshots.retention._FORMER_BYTES", 100_000)
+    world = await SnapshotWorld(MemoryCatalog(), limits=LIMITS).open()
+    chains = set()
+    for _ in range(40):
+        await world.change(40, size=4000, keys=100)
+        await world.settle()
+        state = await world.state()
+        assert state.active is not None
+        chains.add(state.active.id)
+        sizes = [row.size for row in state.retired]
+        active = state.active.base_bytes + state.active.change_bytes
+        assert sum(sizes) <= max(active, 100_000) + max(sizes, default=0)
+        assert len(chains) < 2 or sizes, "the last one is kept"
+        assert chains_on(world) == {state.active.id} | {row.chain for row in state.retired}
+    assert len(chains) > 10
 
 
 async def test_rows_of_a_megabyte_each_fill_parts_that_can_be_read(tmp_path: Path) -> None:

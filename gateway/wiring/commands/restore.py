@@ -30,17 +30,15 @@ from gateway.wiring.secret_files import create_private_folder
 #: What a data folder may hold before: its nodes, and what a killed server or a restore that was cut short left. The
 #: catalog's folder must be empty.
 _HARMLESS = {"nodes", "lock", "admin.sock", "credentials", "catalog", "catalog.restoring"}
+_TIME = click.DateTime(["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
 
 
 @click.command("restore")
 @settings_options
 @click.option("--node", "nodes", multiple=True, type=click.Path(path_type=Path), help="A node's folder; once for each.")
 @click.option("--root-key", required=True, type=click.Path(path_type=Path), help="The exported root key.")
-@click.option(
-    "--not-before",
-    type=click.DateTime(["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]),
-    help="Refuse a point older than this (UTC).",
-)
+@click.option("--not-before", type=_TIME, help="Refuse a point older than this (UTC).")
+@click.option("--not-after", type=_TIME, help="Take the newest point up to this (UTC), and no newer one.")
 @click.option("--json", "as_json", is_flag=True, help="Tell the outcome machine-readably.")
 def command(
     config: Path | None,
@@ -48,12 +46,14 @@ def command(
     nodes: tuple[Path, ...],
     root_key: Path,
     not_before: datetime | None,
+    not_after: datetime | None,
     as_json: bool,
 ) -> None:
     """Make the catalog of an empty data folder again from the newest whole snapshot on the nodes.
 
     Without --node the nodes are those of the settings, else those in the data folder. The server of the restored
-    folder finds its nodes where they are now. Nothing is deleted from nodes until `atoll catalog accept`.
+    folder finds its nodes where they are now. Nothing is deleted from nodes until `atoll catalog accept`. Of what an
+    older point than the newest names, nodes may have deleted some: `atoll check` tells.
     """
     settings = settings_of(config, data=data)
     if settings.catalog.url:
@@ -68,7 +68,7 @@ def command(
         raise StartRefused("no nodes are named: give --node for each, or nodes in atoll.toml")
     create_private_folder(settings.data)
     with folder_lock(settings.data):
-        restored, warnings = asyncio.run(_restore(settings.data.absolute(), wrapper, folders, not_before))
+        restored, warnings = asyncio.run(_restore(settings.data.absolute(), wrapper, folders, (not_before, not_after)))
     warnings += put_root_key(settings, wrapper, root_key, restored.deployment)
     _tell(restored.point, warnings, settings.data, as_json)
 
@@ -91,7 +91,7 @@ def _embedded(data: Path) -> list[Path]:
 
 
 async def _restore(
-    root: Path, wrapper: LocalKeyWrapper, paths: list[Path], not_before: datetime | None
+    root: Path, wrapper: LocalKeyWrapper, paths: list[Path], between: tuple[datetime | None, datetime | None]
 ) -> tuple[_Outcome, list[str]]:
     opened: dict[Path, SalvagedFolder] = {}
     refusals: list[str] = []
@@ -110,7 +110,7 @@ async def _restore(
         deployment = _deployment_of(opened, refusals)
         keys = SnapshotKeys(wrapper.derive)
         warnings: list[str] = []
-        earliest = 0 if not_before is None else int(not_before.replace(tzinfo=UTC).timestamp() * 1e6)
+        earliest, latest = (None if when is None else when.replace(tzinfo=UTC).timestamp() * 1e6 for when in between)
         with _progress() as show:
             task = show.add_task("restoring", total=None)
 
@@ -123,7 +123,8 @@ async def _restore(
                 deployment,
                 root / "catalog",
                 step,
-                earliest_us=earliest,
+                earliest_us=earliest or 0,
+                latest_us=latest or float("inf"),
                 finish=lambda catalog: adopt(catalog, wrapper, root, opened, warnings),
             )
     return _Outcome(point, deployment), [*point.warnings, *warnings]
