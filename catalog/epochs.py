@@ -232,9 +232,7 @@ class Epochs:
 
         async def mark(txn: Transaction) -> None:
             if await txn.get(_STATES + u64(epoch)) is not None:
-                txn.put(_STATES + u64(epoch), STATE_ROW.encode(StateRow(state=EpochState.DEAD)))
-                txn.delete(_BEATS + u64(epoch))
-                txn.delete(_NOTES + u64(epoch))
+                _bury(txn, epoch)
 
         await self._catalog.transact(mark)
 
@@ -267,9 +265,7 @@ class Epochs:
             now_beats = await txn.get_many([_BEATS + u64(epoch) for epoch in silent])
             for (epoch, beat), state, now_beat in zip(silent.items(), states, now_beats, strict=True):
                 if now_beat == beat and state == self._living:
-                    txn.put(_STATES + u64(epoch), STATE_ROW.encode(StateRow(state=EpochState.DEAD)))
-                    txn.delete(_BEATS + u64(epoch))
-                    txn.delete(_NOTES + u64(epoch))
+                    _bury(txn, epoch)
                     expired.append(epoch)
             return expired
 
@@ -345,6 +341,18 @@ class EpochKeeper:
 
     def report(self) -> WorkerReport:
         return WorkerReport(progress=f"epoch {self._epochs.epoch}", counters={"marked_dead": self._marked})
+
+
+async def bury_all(txn: Transaction) -> None:
+    """Mark every epoch dead, in a catalog that none of their processes can enter: it was copied from theirs."""
+    for epoch in await _in_state(txn, EpochState.LIVING):
+        _bury(txn, epoch)
+
+
+def _bury(txn: Transaction, epoch: int) -> None:
+    txn.put(_STATES + u64(epoch), STATE_ROW.encode(StateRow(state=EpochState.DEAD)))
+    txn.delete(_BEATS + u64(epoch))
+    txn.delete(_NOTES + u64(epoch))
 
 
 async def _in_state(reader: Reader, state: EpochState) -> list[int]:

@@ -132,7 +132,7 @@ class CollectionWorker:
 
     def report(self) -> WorkerReport:
         counters = self._bodies.counters
-        hold = "; held until the restored catalog is accepted" if self._held else ""
+        hold = "; held until the catalog is accepted" if self._held else ""
         return WorkerReport(
             self._state,
             f"{counters.pieces_collected} pieces deleted{hold}",

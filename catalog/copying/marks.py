@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
+from catalog.epochs import bury_all
 from catalog.hold import put_hold
 from catalog.interface import Catalog, Reader, Transaction
 from catalog.prefixes import META
@@ -80,9 +81,10 @@ async def put_copy_mark(catalog: Catalog, row: CopyRow) -> None:
 
 
 async def take_copy_mark(catalog: Catalog) -> None:
-    """The copy takes the place of its source."""
+    """The copy takes the place of its source. Who lived there is not waited for here."""
 
     async def take(txn: Transaction) -> None:
+        await bury_all(txn)
         txn.delete(COPY_KEY)
 
     await catalog.transact(take)
@@ -97,6 +99,7 @@ async def take_into_use(catalog: Catalog, now_us: int) -> None:
     await put_hold(catalog, then, await catalog.sequence())
 
     async def take(txn: Transaction) -> None:
+        await bury_all(txn)
         txn.delete(MOVED_KEY)
         txn.delete(COPY_KEY)
 

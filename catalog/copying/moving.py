@@ -7,7 +7,7 @@ The order of the switch is what keeps every acknowledged write and lets never mo
    was declared dead is found out at step 4.
 3. The last changes are copied and read back.
 4. The source retires, in one step with its mark and only if nothing was committed since: from now on nobody writes it.
-5. The target loses its mark.
+5. The target loses its mark. It is held (hold.py): until the operator accepts it, the source can be gone back to.
 
 Cut short before 4, the source goes on and the target stays a copy. Between 4 and 5 both refuse to start, and an
 operator lets the target take its place, since the source says that it was whole.
@@ -36,6 +36,7 @@ from catalog.copying.movable import Movable
 from catalog.copying.rows import CONSUMERS
 from catalog.errors import IN_DOUBT, CatalogError, CopyRefused
 from catalog.feed import CURSOR_PREFIX, FeedConsumer
+from catalog.hold import put_hold
 from catalog.interface import Catalog, Reader, Transaction
 from catalog.keys import prefix_end
 from catalog.prefixes import EPOCH, META
@@ -221,7 +222,8 @@ class Move:
         reach("copy-retired")
         try:
             # Whatever was given out here is not given out again there: that went up to the point, and the mark's own.
-            await self._target.load([], sequence=max(point.sequence, await self._target.sequence()) + 2)
+            sequence = max(point.sequence, await self._target.sequence()) + 2
+            await put_hold(self._target, moved.time_us, sequence)  # until the operator has seen that all is well
             await take_copy_mark(self._target)
         except CatalogError as error:
             raise SwitchUnfinished(

@@ -40,6 +40,8 @@ class Connector:
         self._settings = {
             "application_name": SESSION_NAME,
             "statement_timeout": str(int(statement_timeout * 1000)),
+            # A process that stands still within a transaction must not hold up others, or vacuum, for longer.
+            "idle_in_transaction_session_timeout": str(int(statement_timeout * 1000)),
             "client_min_messages": "error",
         }
         #: Client-side bound of a statement: the server's, and the time that its refusal takes.

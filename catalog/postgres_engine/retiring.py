@@ -69,7 +69,9 @@ async def forbid_commits(
                 if in_doubt:
                     raise CommitUnknown("whether the catalog was retired is not known") from None
                 if locked:
-                    raise CatalogUnavailable("a long read, such as a backup, holds the catalog's tables") from None
+                    raise CatalogUnavailable(
+                        "a long read holds the catalog's tables: a backup, or a gateway that stands still"
+                    ) from None
                 raise translate(error) from None
         finally:
             attempt.end()

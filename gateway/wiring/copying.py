@@ -34,6 +34,7 @@ _LEASE_SECONDS: Final = 60.0
 _STEP: Final = 0.1  # seconds between the steps that an operator sees
 _FAREWELL: Final = 0.5  # seconds that the last step has to reach the operator, before the gateway ends
 _CONNECTIONS: Final = 4  # to a database that is the target
+_DEATH: Final = "; one that died is noticed within half a minute"
 
 
 class Copying:
@@ -99,7 +100,7 @@ class Copying:
     async def _copy(self, target: str, switch: bool, moves: list[Move]) -> Point:
         lease = await self._leases.acquire(_LEASE, _LEASE_SECONDS)
         if lease is None:
-            raise CopyRefused("another gateway copies the catalog")
+            raise CopyRefused(f"another gateway copies the catalog{_DEATH}")
         async with contextlib.AsyncExitStack() as closing:
             closing.push_async_callback(self._give_back, lease)
             opened, place = await _open(target, self._deployment)
@@ -154,7 +155,7 @@ class Copying:
         others = {epoch: note for epoch, note in (await self._epochs.notes()).items() if epoch != self._epochs.epoch}
         if others:
             names = [self._describe(note).endpoint or f"epoch {epoch}" for epoch, note in others.items()]
-            raise CopyRefused(f"other gateways use this catalog: stop them before a switch ({', '.join(names)})")
+            raise CopyRefused(f"other gateways use this catalog: stop them first ({', '.join(names)}){_DEATH}")
 
 
 async def _open(target: str, deployment: bytes) -> tuple[Catalog, str]:

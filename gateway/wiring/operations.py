@@ -65,13 +65,13 @@ class GatewayOperations:
             return []
         made = datetime.fromtimestamp(hold.backup_us / 1e6, tz=UTC).isoformat(timespec="seconds")
         return [
-            f"the catalog was restored from a backup of {made}: nothing is deleted from nodes, so that you can "
+            f"the catalog was restored, moved or reopened as of {made}: nothing is deleted from nodes, so that you can "
             "still go back to the one before; once all is well run `atoll catalog accept`"
         ]
 
     async def accept_restore(self) -> None:
         if not await lift_hold(self._gateway.catalog):
-            raise OperationRefused("the catalog is not a restored one, or was accepted before")
+            raise OperationRefused("the catalog is not a restored one and was not moved, or was accepted before")
 
     async def _node(self, node: Node) -> dict[str, Any]:
         """`pieces` and `piece_bytes` are Atoll's own, as last counted (null before the first count); the figures of the

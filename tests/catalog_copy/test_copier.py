@@ -18,10 +18,11 @@ from catalog.copying.movable import Movable
 from catalog.copying.moving import Move, claim
 from catalog.copying.rows import CONSUMERS, END, LISTED, runs
 from catalog.epochs import Epochs
-from catalog.errors import CatalogMoving, CopyDiffers, CopyRefused
+from catalog.errors import CatalogMoving, CatalogUnavailable, CopyDiffers, CopyRefused
 from catalog.feed import FeedConsumer, FeedTrimmer
 from catalog.interface import Catalog, Row
 from catalog.keys import u64
+from catalog.leases import Leases
 from catalog.lmdb_engine.catalog import LmdbCatalog
 from catalog.postgres_engine.catalog import PostgresCatalog
 from catalog.prefixes import ACCOUNTS, ENGINE, EPOCH, LEASE
@@ -30,6 +31,7 @@ from core.clock import SystemClock
 from core.errors import StartRefused
 from tests.catalog.clocks import ManualClock
 from tests.catalog.conformance import get, put, remove
+from tests.catalog_copy.flipping import FLIPPING
 from tests.harness.cutting_proxy import cutting_proxy
 from tests.harness.postgres_server import PostgresServer
 
@@ -37,17 +39,8 @@ DEPLOYMENT = b"d" * 16
 #: Also keys that LMDB takes apart, and values of the size of staged bodies.
 ROWS: list[Row] = [
     (ENGINE + u64(i) + b"k" * (i % 7 * 200), random.Random(i).randbytes(60_000 if i % 97 == 0 else i % 300))
-    for i in range(0, 6000, 2)
+    for i in range(0, 4000, 2)
 ]
-
-
-#: A database that keeps other values than it is given.
-FLIPPING = """
-CREATE FUNCTION flip() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN NEW.value = set_byte(NEW.value, 0, get_byte(NEW.value, 0) # 1); RETURN NEW; END $$;
-CREATE TRIGGER flip BEFORE INSERT ON atoll_rows FOR EACH ROW WHEN (NEW.key >= '\\x10' AND length(NEW.value) > 0)
-EXECUTE FUNCTION flip();
-"""
 
 
 @dataclass
@@ -113,7 +106,7 @@ async def test_whatever_is_written_meanwhile_is_there(pair: Pair) -> None:
     async def write(seed: int) -> int:
         count = 0
         while not stop.is_set():
-            key = ENGINE + u64(chance.randrange(6000)) + b"k" * (seed % 7 * 200)
+            key = ENGINE + u64(chance.randrange(4000)) + b"k" * (seed % 7 * 200)
             if chance.random() < 0.3:
                 await remove(pair.source, key)
             else:
@@ -280,6 +273,17 @@ async def test_a_commit_of_somebody_who_was_taken_for_dead_is_moved_too(postgres
         await target.close()
 
 
+async def test_nobody_waits_for_the_processes_of_the_source(pair: Pair) -> None:
+    before = await Epochs.register(pair.source, SystemClock(), alone=False)
+    await before.beat(b"a note")
+    assert await Leases(pair.source, SystemClock(), holder=before.holder).acquire(b"work", 60)
+    await (await pair.move()).run(switch=True)
+    after = await Epochs.register(pair.target, SystemClock(), alone=False, check=require_unmarked)
+    assert await after.live() == [after.epoch]
+    assert await after.dead() == [before.epoch]
+    assert await Leases(pair.target, SystemClock(), holder=after.holder, lives=after.lives).acquire(b"work", 60)
+
+
 async def test_a_switch_that_nobody_waits_for_any_more_is_finished(pair: Pair) -> None:
     move = await pair.move()
     running = asyncio.create_task(move.run(switch=True))
@@ -339,6 +343,39 @@ async def test_writes_wait_for_a_target_that_falls_silent_only_for_so_long(
             await source.close()
 
 
+async def test_a_target_that_goes_away_midway_ends_the_copy_which_can_be_repeated(
+    postgres: PostgresServer, postgres_url: str, tmp_path: Path
+) -> None:
+    source = await LmdbCatalog.open(tmp_path / "catalog")
+    async with cutting_proxy(postgres.port) as proxy:
+        address = postgres.url(postgres_url.rpartition("/")[2], port=proxy.port)
+        target = await PostgresCatalog.open(address, patience=0.3)
+        pair = Pair(source, target, postgres_url)
+
+        def go_away(_: str) -> None:
+            proxy.refusing = True
+            proxy.cut()
+
+        try:
+            await source.load(ROWS, sequence=1)
+            for switch in (False, True):
+                crashpoints.arm("copy-run", go_away, nth=4)
+                with pytest.raises(CatalogUnavailable):
+                    await (await pair.move()).run(switch=switch)
+                proxy.refusing = False
+                await put(source, ROWS[0])
+                assert await source.read(read_marks) == (None, None)
+            move = await pair.move()
+            await move.run(switch=True)
+            assert move.progress.written < len(ROWS)
+            assert await pair.same()
+        finally:
+            crashpoints.disarm()
+            proxy.refusing = False
+            await target.close()
+            await source.close()
+
+
 # --- the target ---
 
 
@@ -365,7 +402,7 @@ async def test_a_later_copy_to_the_same_target_ends_an_earlier_one(pair: Pair) -
 async def test_a_gateway_that_enters_and_a_copy_exclude_each_other(postgres: PostgresServer) -> None:
     """In an empty database both find a place; one of them gets it."""
     outcomes = set()
-    for number in range(12):
+    for number in range(6):
         url = postgres.url(await postgres.new_database())
         one, other = await PostgresCatalog.open(url), await PostgresCatalog.open(url)
         try:

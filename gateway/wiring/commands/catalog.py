@@ -71,12 +71,12 @@ def restore_command(config: Path | None, data: str | None, source: Path, verify_
 @command.command("accept")
 @settings_options
 def accept(config: Path | None, data: str | None) -> None:
-    """Let the running server delete what its restored catalog does not need.
+    """Let the running server delete what its catalog does not need, after it was restored, moved or reopened.
 
-    After that `catalog.before-restore` is of no use: pieces that only it references are deleted.
+    After that the catalog before it is of no use: pieces that only that one references are deleted.
     """
     admin_client(config, data).call("POST", "/catalog/accept")
-    click.echo("accepted; pieces that only catalog.before-restore references will be deleted")
+    click.echo("accepted; pieces that only the catalog before this one references will be deleted")
 
 
 async def _restore(source: Path, folder: Path) -> BackupSummary:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,15 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from catalog.copying.marks import read_marks, take_into_use
 from catalog.lmdb_engine.catalog import LmdbCatalog
 from catalog.lmdb_engine.folder import holds_catalog
-from catalog.postgres_engine.address import is_address
 from catalog.postgres_engine.catalog import PostgresCatalog
 from core.clock import SystemClock
 from core.errors import StartRefused
-from engine.snapshots.rows import STATE_KEY, STATE_ROW, StateRow, read_state
 from gateway.wiring.lock import folder_lock
 from gateway.wiring.options import admin_client, catalog_option, human_size, settings_of, settings_options
 from gateway.wiring.settings import COPY_VARIABLE, Settings
+
+_END_SECONDS = 10.0  # that a server takes to end beside its drain
+_LOOK_SECONDS = 0.1
 
 
 @click.command("copy")
@@ -43,7 +46,7 @@ def copy(config: Path | None, data: str | None, target: str, switch: bool) -> No
     The copy is compared with the catalog row by row. What was cut short goes on when it is run again; so a copy is also
     brought up to date. Writes are answered with 503 during the last step of a switch; nothing acknowledged is lost.
     """
-    order = {"target": target if is_address(target) else str(Path(target).absolute()), "switch": switch}
+    order = {"target": target if "://" in target else str(Path(target).absolute()), "switch": switch}
     last: dict[str, Any] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
@@ -56,7 +59,21 @@ def copy(config: Path | None, data: str | None, target: str, switch: bool) -> No
         f"{last['removed']} removed"
     )
     if last["moved"]:
-        click.echo("the catalog was moved; start servers with the new one")
+        how = "start" if _await_end(settings_of(config, data=data)) else "wait until the server has ended and start"
+        click.echo(
+            f"the catalog was moved; {how} servers with the new one, run `atoll check`, and `atoll catalog accept` "
+            "once all is well: until then nothing is deleted from nodes, so that you can go back"
+        )
+
+
+def _await_end(settings: Settings) -> bool:
+    """Whether the server has let go of its data folder: until then it may answer reads with what was there."""
+    deadline = time.monotonic() + settings.http.drain_delay + settings.http.drain_timeout + _END_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(StartRefused), folder_lock(settings.data):
+            return True
+        time.sleep(_LOOK_SECONDS)
+    return False
 
 
 def _show(progress: Progress, task: TaskID, step: dict[str, Any]) -> None:
@@ -102,10 +119,6 @@ async def _take(catalog: LmdbCatalog | PostgresCatalog) -> None:
         if moved is None and copied is not None and not copied.sequence:
             raise StartRefused("this copy is not whole: run `atoll catalog copy` again at its source")
         await catalog.unretire()
-        # Snapshots of the other catalog's later days are another line of descent, as after a restore.
-        state = await catalog.read(read_state)
-        fresh = STATE_ROW.encode(StateRow(lineage=state.lineage + 1, last_chain=state.last_chain))
-        await catalog.load([(STATE_KEY, fresh)], sequence=await catalog.sequence())
         await take_into_use(catalog, SystemClock().now_us())
     finally:
         await catalog.close()
