@@ -60,7 +60,7 @@ from gateway.s3.edge import S3Edge
 from gateway.s3.handlers import register
 from gateway.server import Server
 from gateway.wiring.copying import Copying
-from gateway.wiring.credentials import RootCredentials, carried, root_credentials
+from gateway.wiring.credentials import RootCredentials, root_credentials
 from gateway.wiring.deployment import NODES, Deployment, open_deployment
 from gateway.wiring.metrics_sources import add_sources
 from gateway.wiring.nodes import NodeFollower, Nodes
@@ -186,7 +186,6 @@ class Gateway:
             deployment=self.deployment.row.id,
             on_moved=self._moved,
             describe=read_presence,
-            carried=partial(carried, self.settings, self.catalog, self.deployment.secret, self.credentials),
         )
         on_close(self.copying.close)
         await self.copying.start()

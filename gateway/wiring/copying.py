@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,17 +48,14 @@ class Copying:
         deployment: bytes,
         on_moved: Callable[[], None],
         describe: Callable[[bytes], Presence],
-        carried: Callable[[], AbstractAsyncContextManager[None]],
     ) -> None:
-        """`describe` tells what another gateway's note says. Within `carried` the catalog also holds what this gateway
-        keeps elsewhere and the next one needs."""
+        """`describe` tells what another gateway's note says."""
         self._catalog = catalog
         self._epochs = epochs
         self._clock = clock
         self._deployment = deployment
         self._on_moved = on_moved
         self._describe = describe
-        self._carried = carried
         self._leases = Leases(catalog, clock, holder=epochs.holder, lives=epochs.lives)
         self._task: asyncio.Task[Point] | None = None
 
@@ -116,8 +112,6 @@ class Copying:
             )
             moves.append(move)
             log.info("the catalog is copied", extra={"fields": {"target": place, "switch": switch}})
-            if switch:
-                await closing.enter_async_context(self._carried())
             try:
                 point = await self._run(move, lease, switch)
             finally:

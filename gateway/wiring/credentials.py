@@ -5,12 +5,10 @@ noted in the catalog, sealed too, for whoever restores that when the folder is l
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from accounts.types import AccessKey, SecretWrapper, new_access_key
-from catalog.errors import CatalogError
 from catalog.interface import Catalog, Reader, Transaction
 from catalog.prefixes import GATEWAY
 from core.errors import StartRefused
@@ -40,21 +38,7 @@ async def root_credentials(
     path = settings.data / NAME
     key = new_access_key(now_us)
     if not catalog.exclusive:
-        text = _text(key)
-        with contextlib.suppress(FileNotFoundError):  # the catalog was in the data folder before
-            text = read_secret(path)
-            _parse(path, text)
-        sealed = wrapper.wrap(text, _CONTEXT)
-
-        async def keep(txn: Transaction) -> bytes:
-            kept = await txn.get(_KEY)
-            if kept is None:
-                txn.put(_KEY, sealed)
-            return kept or sealed
-
-        kept = wrapper.unwrap(await catalog.transact(keep), _CONTEXT)
-        found = _parse(path, kept)
-        return RootCredentials(found, fresh=found.id == key.id)
+        return await _shared(path, catalog, wrapper, key)
     if (stored := await catalog.read(_stored)) is not None:
         _replace(path, wrapper.unwrap(stored, _CONTEXT))
         await _take(catalog)
@@ -64,6 +48,26 @@ async def root_credentials(
     own = RootCredentials(_parse(path, read_secret(path)), fresh)
     await _note(catalog, wrapper, _text(own.key))
     return own
+
+
+async def _shared(path: Path, catalog: Catalog, wrapper: SecretWrapper, new: AccessKey) -> RootCredentials:
+    """The pair that the catalog keeps. At first: of the file, where the catalog was in this data folder before; the one
+    that was noted, where it was in another; a new one."""
+    text = b""
+    with contextlib.suppress(FileNotFoundError):
+        text = read_secret(path)
+        _parse(path, text)
+    own, made = wrapper.wrap(text, _CONTEXT) if text else b"", wrapper.wrap(_text(new), _CONTEXT)
+
+    async def keep(txn: Transaction) -> bytes:
+        kept, noted = await txn.get_many([_KEY, _NOTED])
+        if kept is None:
+            kept = own or noted or made
+            txn.put(_KEY, kept)
+        return kept
+
+    found = _parse(path, wrapper.unwrap(await catalog.transact(keep), _CONTEXT))
+    return RootCredentials(found, fresh=found.id == new.id)
 
 
 async def restore_credentials(data: Path, catalog: Catalog, wrapper: SecretWrapper) -> None:
@@ -86,28 +90,6 @@ async def _note(catalog: Catalog, wrapper: SecretWrapper, text: bytes) -> None:
             txn.put(_NOTED, sealed)
 
     await catalog.transact(put)
-
-
-@contextlib.asynccontextmanager
-async def carried(
-    settings: Settings, catalog: Catalog, wrapper: SecretWrapper, credentials: RootCredentials
-) -> AsyncIterator[None]:
-    """While a catalog moves, it holds the root user's access key even where that lies in a file, so that wherever it
-    is opened next the key is the same. It stays there if the catalog takes no writes in the end."""
-    if settings.access_key_id or not catalog.exclusive:
-        yield
-        return
-    sealed = wrapper.wrap(_text(credentials.key), _CONTEXT)
-
-    async def put(txn: Transaction) -> None:
-        txn.put(_KEY, sealed)
-
-    await catalog.transact(put)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(CatalogError):  # moved; or the next start does it
-            await _take(catalog)
 
 
 def _replace(path: Path, text: bytes) -> None:

@@ -9,7 +9,7 @@ from catalog.interface import Catalog
 from catalog.lmdb_engine.catalog import LmdbCatalog
 from catalog.postgres_engine.catalog import PostgresCatalog
 from engine.keyring import LocalKeyWrapper
-from gateway.wiring.credentials import NAME, RootCredentials, carried, root_credentials
+from gateway.wiring.credentials import NAME, RootCredentials, root_credentials
 from gateway.wiring.settings import Settings
 
 WRAPPER = LocalKeyWrapper(b"s" * 32)
@@ -55,24 +55,25 @@ async def test_there_and_back(tmp_path: Path, postgres_url: str) -> None:
 
 
 async def test_a_move_carries_it_wherever_the_next_gateway_starts(tmp_path: Path, postgres_url: str) -> None:
-    settings = Settings(data=tmp_path)
     embedded = await LmdbCatalog.open(tmp_path / "catalog")
     networked = await PostgresCatalog.open(postgres_url)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     try:
-        key = await start(embedded, tmp_path)
-        async with carried(settings, embedded, WRAPPER, key):
-            await moved(embedded, networked)
-        assert await start(networked, elsewhere) == RootCredentials(key.key)
+        await start(embedded, tmp_path)
         (tmp_path / NAME).unlink()
-        assert (await start(embedded, tmp_path)).fresh, "a move that did not happen leaves nothing behind"
+        key = await start(embedded, tmp_path)
+        assert key.fresh
+        await moved(embedded, networked)
+        assert await start(networked, elsewhere) == RootCredentials(key.key)
+        assert await start(networked, tmp_path) == RootCredentials(key.key)
     finally:
         await embedded.close()
         await networked.close()
 
 
 async def test_what_the_database_had_last_wins_over_a_file_of_before(tmp_path: Path, postgres_url: str) -> None:
+    """A database with a key of its own, then a data folder that has an older one's file."""
     embedded = await LmdbCatalog.open(tmp_path / "catalog")
     networked = await PostgresCatalog.open(postgres_url)
     elsewhere = tmp_path / "elsewhere"
