@@ -48,7 +48,7 @@ def becomes(gateway: GatewayProcess, what: str) -> GatewayProcess:
     return gateway
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_the_tables_and_records_of_the_next_release(postgres: PostgresServer, tmp_path: Path) -> None:
     cluster = Cluster(tmp_path, postgres, asyncio.run(postgres.new_database()), count=2)
     old, new = cluster.gateways
