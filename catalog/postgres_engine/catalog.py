@@ -196,13 +196,14 @@ class PostgresCatalog:
     ) -> tuple[bool, T | None]:
         """One run. Whether it is committed, and what the function returned. Raises its errors, if they held."""
         attempt = Attempt(self, may_remember=may_remember)
+        self._committer.begin(attempt)
         error: Exception | None = None
         result: T | None = None
         try:
             try:
                 result = await function(attempt)
             except StaleRead:
-                self._forget_stale(attempt)
+                self._note_stale(attempt)
                 return False, None
             except Exception as raised:
                 error = raised
@@ -211,8 +212,9 @@ class PostgresCatalog:
                 raise attempt.failure
             if attempt.writes or not attempt.holds:
                 outcome = await self._committer.join(attempt)
+                self._committer.end(attempt)
                 if outcome is None or not await _held_back(outcome):
-                    self._forget_stale(attempt)
+                    self._note_stale(attempt)
                     return False, None
             # An error too is only believed if what it was decided on held.
             if error is not None:
@@ -220,6 +222,7 @@ class PostgresCatalog:
             return True, result
         finally:
             error = None  # its traceback refers to this frame
+            self._committer.end(attempt)
 
     def _announce(self, batch: Batch) -> None:
         """A batch was committed."""
@@ -232,7 +235,8 @@ class PostgresCatalog:
                 else:
                     self._remembered[key] = seen
 
-    def _forget_stale(self, attempt: Attempt) -> None:
+    def _note_stale(self, attempt: Attempt) -> None:
+        self._committer.counters.stale += 1
         for key in attempt.reads:
             self._remembered.pop(key, None)
 

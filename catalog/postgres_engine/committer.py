@@ -8,6 +8,7 @@ may wait are they told CommitUnknown; then nothing is read or written by this pr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,6 +56,11 @@ class Committer:
         self._flying: Batch | None = None
         self._start = asyncio.Event()
         self._landed = SequenceWaiters()
+        self._reading: set[Attempt] = set()  # attempts that run
+        self._awaited: set[Attempt] = set()  # those of them that the next commit waits for
+        self._complete = asyncio.Event()  # it waits for none any more
+        self._blocked = 0  # attempts that wait for a commit
+        self._duration = 0.0  # seconds that the last commit took
         self._unsettled: dict[bytes, None] = {}
         self._closing = False
         self._random = random.Random()  # noqa: S311 - versions need to differ, not to be secret
@@ -62,6 +68,18 @@ class Committer:
         self._task = asyncio.create_task(self._work(), name="catalog commits")
 
     # --- for attempts ---
+
+    def begin(self, attempt: Attempt) -> None:
+        """An attempt runs from now on, until `end`."""
+        self._reading.add(attempt)
+
+    def end(self, attempt: Attempt) -> None:
+        """It has joined, or won't."""
+        self._reading.discard(attempt)
+        if attempt in self._awaited:
+            self._awaited.discard(attempt)
+            if not self._awaited:
+                self._complete.set()
 
     def pending(self, key: bytes) -> Seen | None:
         """What is about to be committed under the key."""
@@ -73,7 +91,16 @@ class Committer:
     async def wait_for_range(self, start: bytes, end: bytes) -> None:
         """Until nothing in the range is about to be committed."""
         while self._gathering.touches(start, end) or (self._flying is not None and self._flying.touches(start, end)):
+            await self._land()
+
+    async def _land(self) -> None:
+        """Until the next commit has ended, which waits for no attempt meanwhile: it may be this one's."""
+        self._blocked += 1
+        self._complete.set()
+        try:
             await self._landed.wait()
+        finally:
+            self._blocked -= 1
 
     async def join(self, attempt: Attempt) -> asyncio.Future[bool] | None:
         """Add an attempt to the next commit; None when it is stale already. The future tells whether it was committed,
@@ -82,7 +109,7 @@ class Committer:
             if self._closing:
                 raise CatalogClosed("the catalog is closed")
             if not self._fits(attempt):
-                await self._landed.wait()
+                await self._land()
                 continue
             break
         if not self._gathering.admits(attempt) or not self._admitted_in_flight(attempt):
@@ -118,6 +145,7 @@ class Committer:
             await self._start.wait()
             self._start.clear()
             while self._gathering.members:
+                await self._wait_for_readers()
                 batch, self._gathering = self._gathering, Batch()
                 self._flying = batch
                 try:
@@ -131,12 +159,25 @@ class Committer:
                     self._flying = None
                     self._landed.wake()
 
+    async def _wait_for_readers(self) -> None:
+        """Let the attempts come along that are about to end, for each would have a commit of its own after this one:
+        those that wait for their first read, and no longer than a commit takes."""
+        self._awaited = {attempt for attempt in self._reading if attempt.statements <= 1}
+        if self._awaited and self._duration and not self._blocked:
+            self._complete.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._duration):
+                    await self._complete.wait()
+        self._awaited = set()
+
     async def _commit(self, batch: Batch) -> None:
         backoff = self._commits.backoff()
         identity = self._identities.new()
         conflicts = 0
         explain = False
+        loop = asyncio.get_running_loop()
         while batch.members:
+            began = loop.time()
             statement = self.counters.statements
             try:
                 rows = await self._commits.once(
@@ -167,10 +208,10 @@ class Committer:
                 rows = [((), ())]
             keys, ranges = rows[0][0], rows[0][1]
             if not keys and not ranges:
+                self._duration = loop.time() - began
                 self._succeed(batch)
                 return
             for member in batch.expel(keys, [place - 1 for place in ranges]):
-                self.counters.stale += 1
                 member.outcome.set_result(False)
 
     def _count(self) -> None:
