@@ -18,6 +18,7 @@ from core.access import Principal
 logger = logging.getLogger("atoll.accounts")
 
 _RETRY_SECONDS = 0.5
+_CHANGES = 1000  # that are asked for at once
 
 
 class Directory:
@@ -103,11 +104,14 @@ class Directory:
 
     async def _apply(self, after: int) -> int:
         names: set[str] = set()
-        while changes := await self._catalog.changes(after):
+        more = True
+        while more:
+            changes = await self._catalog.changes(after, limit=_CHANGES)
             names.update(
                 bytes(key)[len(USERS) :].decode() for change in changes for key in change.keys if key.startswith(USERS)
             )
-            after = changes[-1].sequence
+            after = changes[-1].sequence if changes else after
+            more = len(changes) == _CHANGES
         if names:
             await self._refresh(sorted(names))
         return after

@@ -32,8 +32,8 @@ from catalog.waiters import SequenceWaiters
 
 log = logging.getLogger("atoll.catalog")
 
-_SHORTEST: Final = 0.02  # seconds between two looks while this process numbers commits
-_FOLLOWING: Final = 0.05  # while another one does
+_SHORTEST: Final = 0.05  # seconds between two looks while this process numbers commits
+_FOLLOWING: Final = 0.1  # while another one does
 _LONGEST: Final = 0.15  # while nothing happens, or turns are lost
 _GROWTH: Final = 1.5
 _RECENT_US: Final = 5_000_000  # what a usual look goes back
