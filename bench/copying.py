@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-import resource
 import shutil
 import tempfile
 import time
@@ -41,19 +40,28 @@ async def fill(catalog: Catalog, count: int) -> None:
         await catalog.load(rows, sequence=1)
 
 
+def anonymous() -> int:
+    """KiB of this process's memory that are not the files' own pages."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0])
+
+
 class Client:
-    """Writes a row every few milliseconds until it is refused, and notes when that was."""
+    """Writes a row every few milliseconds until it is refused, notes when that was, and how much memory was in use."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self.written = 0
         self.refused = 0.0
+        self._before = anonymous()
+        self.memory = 0  # KiB that this process had at most, beyond what it had before
 
     async def run(self) -> None:
         with suppress(CatalogMoving):
             while True:
                 await self._catalog.transact(self._write)
                 self.written += 1
+                self.memory = max(self.memory, anonymous() - self._before)
                 await asyncio.sleep(0.005)
         self.refused = time.perf_counter()
 
@@ -80,7 +88,6 @@ async def measure(name: str, source: Movable, target: Catalog, count: int) -> No
         await made.run(switch=switch)
         return made
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     client = Client(source)
     writing = asyncio.create_task(client.run())
     first = await timed(lambda: move(switch=False))
@@ -88,12 +95,11 @@ async def measure(name: str, source: Movable, target: Catalog, count: int) -> No
     switch = await timed(lambda: move(switch=True))
     ended = time.perf_counter()
     await writing
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     shut = (ended - client.refused) * 1000
     print(
         f"{name}, {count:,} rows: copied and compared in {first:.1f} s ({count / first:,.0f} rows/s), again in "
         f"{again:.1f} s, moved in {switch:.1f} s, the last {shut:.0f} ms of it without writes; {client.written} writes "
-        f"meanwhile; memory grew by {memory / 1024:.0f} MiB at most",
+        f"meanwhile; memory grew by {client.memory / 1024:.0f} MiB at most",
         flush=True,
     )
 
