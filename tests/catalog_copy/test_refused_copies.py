@@ -42,11 +42,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
         assert marks(started.data) == (None, None)
 
 
-@pytest.fixture
-def url(postgres: PostgresServer) -> str:
-    return postgres.url(asyncio.run(postgres.new_database()))
-
-
 def still_writes(server: LiveServer) -> None:
     server.client().put_object(Bucket=BUCKET, Key="key/1", Body=BODIES["key/1"])
 
