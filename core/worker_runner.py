@@ -21,6 +21,7 @@ log = logging.getLogger("atoll.workers")
 #: Pause after a busy turn, as a multiple of the turn, for each request under way.
 _PAUSE_FACTOR = 1.0
 _MAX_PAUSE = 1.0  # seconds
+_BREATH = 0.02  # seconds of work between two pauses within a turn
 _FIRST_BACKOFF = 1.0
 _MAX_BACKOFF = 60.0
 
@@ -38,6 +39,9 @@ class RunningWorker:
     errors: int = 0
     last_error: str = ""
     busy_seconds: float = 0.0
+    awaited: int = 0  # callers of `run`
+    breathed: float = 0.0  # when it last paused within its turn, or began that
+    paused: float = 0.0  # seconds of pauses within the turn
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     turn_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     task: asyncio.Task[None] | None = None
@@ -75,10 +79,30 @@ class WorkerRunner:
         Raises UnknownWorker, or what the worker raises.
         """
         running = self._find(name)
-        for _ in range(turns):
-            if await self._turn(running) is not WorkerState.BUSY:
-                break
+        running.awaited += 1
+        try:
+            for _ in range(turns):
+                if await self._turn(running) is not WorkerState.BUSY:
+                    break
+        finally:
+            running.awaited -= 1
         return running.report()
+
+    async def breathe(self, name: str) -> None:
+        """Within a turn that takes long: pause as after a turn, for what was done since the last pause. Not while
+        somebody waits for the worker. Raises UnknownWorker."""
+        running = self._find(name)
+        worked = time.monotonic() - running.breathed
+        if worked < _BREATH or running.awaited:
+            return
+        began = time.monotonic()
+        await asyncio.sleep(self._pause(worked))
+        running.breathed = time.monotonic()
+        running.paused += running.breathed - began
+
+    def _pause(self, worked: float) -> float:
+        """Seconds that the foreground is left alone after so many of work."""
+        return min(worked * _PAUSE_FACTOR * self._load(), _MAX_PAUSE)
 
     async def close(self) -> None:
         """Cancel all workers and wait until they ended."""
@@ -96,17 +120,17 @@ class WorkerRunner:
 
     async def _turn(self, running: RunningWorker) -> WorkerState:
         async with running.turn_lock:
-            started = time.monotonic()
+            started = running.breathed = time.monotonic()
+            running.paused = 0.0
             try:
                 return await running.worker.turn()
             finally:
                 running.turns += 1
-                running.busy_seconds += time.monotonic() - started
+                running.busy_seconds += time.monotonic() - started - running.paused
 
     async def _run(self, running: RunningWorker) -> None:
         backoff = _FIRST_BACKOFF
         while not self._closed:
-            before = running.busy_seconds
             try:
                 state = await self._turn(running)
             except Exception as error:
@@ -121,8 +145,7 @@ class WorkerRunner:
             if state is WorkerState.DONE:
                 return
             if state is WorkerState.BUSY:
-                pause = (running.busy_seconds - before) * _PAUSE_FACTOR * self._load()
-                await self._idle(running, min(pause, _MAX_PAUSE))
+                await self._idle(running, self._pause(time.monotonic() - running.breathed))
             else:
                 await self._idle(running, running.worker.interval)
 

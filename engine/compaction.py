@@ -8,10 +8,12 @@ sees which members each pack really has.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 from catalog.interface import Reader, Transaction
 from catalog.keys import u64
@@ -20,9 +22,11 @@ from core.workers import WorkerReport, WorkerState
 from engine.bodies.store import BodyStore
 from engine.errors import Damaged, StorageFull, Unavailable
 from engine.layout_data import ALIVE, BODY, PACK, PACK_DEAD, QUEUE_SEGMENT, SEGMENT, prefix_end
-from engine.moving import Move, bear_pack, point_there
+from engine.moving import Move, bear_pack, no_pause, point_there
 from engine.records_data import BODY_ROW, PACK_ROW, SEGMENT_ROW, PackRow
 from engine.segments.proof import VerifiedSegment
+
+T = TypeVar("T")
 
 log = logging.getLogger("atoll.engine")
 
@@ -36,6 +40,8 @@ _MEMBERS = 8192
 _PATIENCE = 64
 _PAGE = 128
 _CHUNK = 256
+#: Packs that are looked at, or read, at once: a networked catalog then answers for all of them together.
+_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ class _Pack:
     id: bytes
     storage_class: str
     size: int
-    members: int
+    members: tuple[bytes, ...]
     live: tuple[_Member, ...]
     live_bytes: int
 
@@ -78,13 +84,15 @@ class _Group:
 
 
 class CompactionWorker:
-    """Merges and rewrites packs. Named `compaction`. A turn looks at a page of packs or compacts one group."""
+    """Merges and rewrites packs. Named `compaction`. A turn looks at a page of packs or compacts one group; between
+    pieces of that it awaits `breathe`, where whoever runs it may let others go first."""
 
     name = "compaction"
     interval = 60.0
 
-    def __init__(self, bodies: BodyStore) -> None:
+    def __init__(self, bodies: BodyStore, breathe: Callable[[], Awaitable[None]] = no_pause) -> None:
         self._bodies = bodies
+        self._breathe = breathe
         self._state = WorkerState.IDLE
         self._cursor = b""
         self._small: dict[str, _Group] = {}
@@ -148,24 +156,26 @@ class CompactionWorker:
         rows = await self._page(self._cursor)
         busy = self._bodies.packs_in_flight()
         empty: list[_Pack] = []
-        for key, data in rows:
-            self._cursor = key
-            pack_id = key[len(PACK) :]
-            if pack_id in busy:
-                continue
-            pack = await self._candidate(pack_id, PACK_ROW.decode(data))
-            if pack is None:
-                continue
-            if not pack.live:
-                empty.append(pack)
-                continue
-            group = self._small.setdefault(pack.storage_class, _Group())
-            group.add(pack)
-            if group.full:
-                del self._small[pack.storage_class]
-                await self._retire_all(empty)
-                await self._compact(group.packs)
-                return True
+        for run in _runs([(key, data) for key, data in rows if key[len(PACK) :] not in busy]):
+            await self._breathe()
+            packs = await asyncio.gather(
+                *(self._candidate(key[len(PACK) :], PACK_ROW.decode(data)) for key, data in run)
+            )
+            for (key, _), pack in zip(run, packs, strict=True):
+                self._cursor = key
+                if pack is None:
+                    continue
+                if not pack.live:
+                    empty.append(pack)
+                    continue
+                group = self._small.setdefault(pack.storage_class, _Group())
+                group.add(pack)
+                if group.full:
+                    del self._small[pack.storage_class]
+                    await self._retire_all(empty)
+                    await self._compact(group.packs)
+                    return True
+        self._cursor = rows[-1][0] if rows else self._cursor
         await self._retire_all(empty)
         if len(rows) == _PAGE:
             return True
@@ -189,31 +199,32 @@ class CompactionWorker:
         exact = self._exact
 
         async def look(reader: Reader) -> _Pack | None:
-            data = await reader.get(SEGMENT + pack_id)
-            if data is None:
-                return None
             if not exact and size >= SMALL:
                 prefix = PACK_DEAD + pack_id
                 dead = await reader.scan(prefix, prefix_end(prefix), limit=len(members))
                 if 2 * sum(int.from_bytes(value, "big") for _, value in dead) < size:
                     return None
+            data: bytes | None = None
             live: list[_Member] = []
             bodiless: list[_Member] = []
-            for start in range(0, len(members), _CHUNK):
-                chunk = members[start : start + _CHUNK]
-                bodies = await reader.get_many([BODY + member.body_id for member in chunk])
-                alive = await reader.get_many([ALIVE + member.body_id for member in chunk])
-                live += [
-                    member
-                    for member, body, mark in zip(chunk, bodies, alive, strict=True)
-                    if mark is not None and _is_at(pack_id, member, body)
-                ]
-                bodiless += [member for member, body in zip(chunk, bodies, strict=True) if body is None]
+            for chunk in _runs(members, _CHUNK):
+                keys = _rows_of(pack_id, [member.body_id for member in chunk])
+                data, *rows = await reader.get_many([SEGMENT + pack_id, *keys])
+                if data is None:
+                    return None
+                for member, body, mark in zip(chunk, rows[0::3], rows[1::3], strict=True):
+                    if mark is not None and _is_at(pack_id, member, body):
+                        live.append(member)
+                    if body is None:
+                        bodiless.append(member)
+            if data is None:
+                return None
             if bodiless and await self._may_fill(reader, pack_id, row, bodiless):
                 return None
             storage_class = SEGMENT_ROW.decode(data).storage_class
             live_bytes = sum(member.length for member in live)
-            pack = _Pack(pack_id, storage_class, size, len(members), tuple(live), live_bytes)
+            ids = tuple(member.body_id for member in members)
+            pack = _Pack(pack_id, storage_class, size, ids, tuple(live), live_bytes)
             return pack if size < SMALL or pack.wasteful else None
 
         return await self._bodies.catalog.read(look, long=len(members) > 2000)
@@ -231,16 +242,16 @@ class CompactionWorker:
         """Move the live members of `group` into one new pack and retire what they leave."""
         if len(group) == 1 and not group[0].wasteful:
             return
-        moves = [
-            Move(member.body_id, sealed, partial(_is_at, pack.id, member))
-            for pack in group
-            for member, sealed in await self._read(pack)
-        ]
+        moves = []
+        for run in _runs(group):
+            await self._breathe()
+            for pack, members in zip(run, await asyncio.gather(*map(self._read, run)), strict=True):
+                moves += [Move(member.body_id, sealed, partial(_is_at, pack.id, member)) for member, sealed in members]
         if not moves:
             return  # another gateway was faster
         new = await bear_pack(self._bodies, group[0].storage_class, moves, written=lambda: reach("compaction-written"))
         reach("compaction-born")
-        self._bodies.counters.bodies_moved += await point_there(self._bodies, new, moves)
+        self._bodies.counters.bodies_moved += await point_there(self._bodies, new, moves, self._breathe)
         reach("compaction-moved")
         await self._retire_all(group)
         reach("compaction-retired")
@@ -275,43 +286,56 @@ class CompactionWorker:
 
     async def _retire_all(self, packs: Sequence[_Pack]) -> None:
         """Retire packs, several in a transaction as long as their members are few."""
-        batch: list[bytes] = []
+        batch: list[_Pack] = []
         members = 0
         for pack in packs:
-            batch.append(pack.id)
-            members += pack.members
-            if members >= _CHUNK:
+            if batch and members + len(pack.members) > _CHUNK:
                 await self._retire(batch)
                 batch, members = [], 0
+            batch.append(pack)
+            members += len(pack.members)
         if batch:
             await self._retire(batch)
 
-    async def _retire(self, pack_ids: Sequence[bytes]) -> None:
+    async def _retire(self, packs: Sequence[_Pack]) -> None:
         """Queue packs' segments for collection, except those that something alive still points into."""
+        await self._breathe()
 
         async def retire(txn: Transaction) -> int:
             await self._bodies.epochs.guard(txn)
-            return sum([await _retire_one(txn, pack_id) for pack_id in pack_ids])
+            if len(packs) > 1:  # what is looked at below, all at once
+                keys = [key for pack in packs for key in (PACK + pack.id, *_rows_of(pack.id, pack.members))]
+                await txn.get_many(keys)
+            return sum([await _retire_one(txn, pack.id) for pack in packs])
 
         self._bodies.counters.compactions += await self._bodies.catalog.transact(retire)
+
+
+def _rows_of(pack_id: bytes, body_ids: Sequence[bytes]) -> list[bytes]:
+    """Three keys for each member of a pack: of its body, of that it is alive, and of that it is marked as dead here."""
+    return [key for body_id in body_ids for key in (BODY + body_id, ALIVE + body_id, PACK_DEAD + pack_id + body_id)]
+
+
+def _runs(items: Sequence[T], length: int = _AT_ONCE) -> Iterator[Sequence[T]]:
+    """The items in order, so many at a time."""
+    return (items[start : start + length] for start in range(0, len(items), length))
 
 
 async def _retire_one(txn: Transaction, pack_id: bytes) -> bool:
     data = await txn.get(PACK + pack_id)
     if data is None:
         return False
-    members = [_Member(*member) for member in PACK_ROW.decode(data).members()]
-    for start in range(0, len(members), _CHUNK):
-        chunk = members[start : start + _CHUNK]
-        bodies = await txn.get_many([BODY + member.body_id for member in chunk])
-        alive = await txn.get_many([ALIVE + member.body_id for member in chunk])
-        for member, body, mark in zip(chunk, bodies, alive, strict=True):
+    marked: list[bytes] = []
+    for chunk in _runs([_Member(*member) for member in PACK_ROW.decode(data).members()], _CHUNK):
+        keys = _rows_of(pack_id, [member.body_id for member in chunk])
+        rows = await txn.get_many(keys)
+        for member, body, mark in zip(chunk, rows[0::3], rows[1::3], strict=True):
             if mark is not None and _is_at(pack_id, member, body):
                 return False
-    txn.delete(PACK + pack_id)
-    prefix = PACK_DEAD + pack_id
-    for key, _ in await txn.scan(prefix, prefix_end(prefix), limit=len(members) + 1, keys_only=True):
+        marked += [key for key, mark in zip(keys[2::3], rows[2::3], strict=True) if mark is not None]
+    for key in marked:
         txn.delete(key)
+    txn.delete(PACK + pack_id)
     txn.put(QUEUE_SEGMENT + pack_id, b"")
     return True
 

@@ -7,7 +7,7 @@ is, and members that nothing points to are dead ones to compaction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from catalog.errors import IN_DOUBT
@@ -68,11 +68,19 @@ async def bear_pack(
     return NewPack(segment.id, tuple((offset, length) for _, offset, length in row.members()))
 
 
-async def point_there(bodies: BodyStore, pack: NewPack, moves: Sequence[Move]) -> int:
+async def no_pause() -> None:
+    """For a mover that is in nobody's way."""
+
+
+async def point_there(
+    bodies: BodyStore, pack: NewPack, moves: Sequence[Move], breathe: Callable[[], Awaitable[None]] = no_pause
+) -> int:
     """Point the bodies to their new places; how many moved. What lost its body meanwhile is dead on arrival. Nothing
-    happens where another gateway has seen the pack while nothing pointed into it yet, and retired it."""
+    happens where another gateway has seen the pack while nothing pointed into it yet, and retired it. `breathe` is
+    awaited before each transaction."""
     moved = 0
     for start in range(0, len(moves), CHUNK):
+        await breathe()
         moved += await _point(bodies, pack.id, list(zip(moves, pack.places, strict=True))[start : start + CHUNK])
     return moved
 

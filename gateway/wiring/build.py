@@ -325,7 +325,7 @@ class Gateway:
             RecodeWorker(self.bodies),
             CollectionWorker(self.bodies, covers=self.snapshots.covers),
             SettlingWorker(self.bodies),
-            CompactionWorker(self.bodies),
+            CompactionWorker(self.bodies, lambda: self.runner.breathe(CompactionWorker.name)),
             DrainWorker(self.bodies, self.nodes, vacated=self.snapshots.vacated),
             FeedTrimmer(catalog, self.clock),
             migrator,

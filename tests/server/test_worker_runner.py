@@ -104,3 +104,34 @@ async def test_close_cancels_a_turn_under_way() -> None:
     await settle()
     await asyncio.wait_for(runner.close(), 1)
     assert len(worker.turns) == 1
+
+
+class Long(Scripted):
+    """One turn of three pieces, with a breath after each."""
+
+    runner: WorkerRunner
+
+    async def turn(self) -> WorkerState:
+        for _ in range(3):
+            await asyncio.sleep(0.03)
+            await self.runner.breathe(self.name)
+        return await super().turn()
+
+
+async def test_a_long_turn_pauses_for_the_foreground_but_not_for_who_waits_for_it() -> None:
+    worker = Long()
+    runner = worker.runner = WorkerRunner([worker], lambda: 3)
+    await runner.run("scripted")
+    running = runner.workers()["scripted"]
+    assert running.paused == 0, "somebody waited"
+    before = running.busy_seconds
+    began = time.monotonic()
+    runner.start()
+    while len(worker.turns) < 2:
+        await settle(0.01)
+    took = time.monotonic() - began
+    await runner.close()
+    assert running.paused > 3 * 2 * 0.03, "three times what was worked"
+    assert running.busy_seconds - before < took - running.paused, "pauses are no work"
+    with pytest.raises(UnknownWorker):
+        await runner.breathe("nobody")
