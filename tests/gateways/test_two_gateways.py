@@ -7,6 +7,8 @@ import json
 import os
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,8 +24,9 @@ from tests.harness.gateways import Cluster, GatewayProcess
 from tests.harness.live_server import ServerFailed
 from tests.harness.postgres_server import PostgresServer
 
-#: Within which a change made at one gateway counts at all.
-EVERYWHERE = 1.0
+#: Seconds within which a change made at one gateway counts at all, also on a machine that does much else. What is
+#: promised is 1 s; `python -m bench.revocation` measures it.
+EVERYWHERE = 5.0
 BUCKET = "bucket"
 
 
@@ -57,6 +60,16 @@ def code(call: Callable[[], Any]) -> str:
     return ""
 
 
+def status(link: str) -> int:
+    """What a GET of a link is answered."""
+    try:
+        with urllib.request.urlopen(link, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
 def nodes(gateway: GatewayProcess) -> dict[str, Any]:
     return {node["name"]: node for node in gateway.admin.call("GET", "/status")["nodes"]}
 
@@ -71,26 +84,61 @@ def test_each_reads_what_the_other_wrote(cluster: Cluster) -> None:
         assert code(lambda size=size: one.head_object(Bucket=BUCKET, Key=f"key/{size}")) == "404"  # type: ignore[misc]
 
 
-def test_a_revoked_key_is_refused_everywhere(cluster: Cluster) -> None:
-    one, other = cluster.gateways
-    user = one.admin.call("POST", "/users", {"name": "mayfly"})
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_revoked_key_is_refused_everywhere(cluster: Cluster, at: int) -> None:
+    """Also on a connection that was signed with it before, and for a link that was made with it."""
+    one, other = cluster.gateways[at], cluster.gateways[1 - at]
+    user = one.admin.call("POST", "/users", {"name": f"mayfly-{at}"})
     client = other.client(
-        aws_access_key_id=user["access_key_id"], aws_secret_access_key=user["secret_access_key"]
+        aws_access_key_id=user["access_key_id"], aws_secret_access_key=user["secret_access_key"],
+        config=Config(signature_version="s3v4"),
     )  # fmt: skip
     within(EVERYWHERE, lambda: code(client.list_buckets) == "")
-    one.admin.call("DELETE", "/users", name="mayfly")
+    client.create_bucket(Bucket=f"of-mayfly-{at}")
+    link = client.generate_presigned_url("list_objects_v2", Params={"Bucket": f"of-mayfly-{at}"})
+    assert status(link) == 200
+    one.admin.call("DELETE", "/users", name=f"mayfly-{at}")
     within(EVERYWHERE, lambda: code(client.list_buckets) == "InvalidAccessKeyId")
+    assert status(link) == 403
+    assert f"mayfly-{at}" not in [known["name"] for known in other.admin.call("GET", "/users")]
 
 
-def test_permissions_count_everywhere(cluster: Cluster) -> None:
-    one, other = cluster.gateways
+@pytest.mark.parametrize("at", [0, 1])
+def test_permissions_count_everywhere(cluster: Cluster, at: int) -> None:
+    one, other = cluster.gateways[at], cluster.gateways[1 - at]
     owner, stranger = one.client(), other.client(config=Config(signature_version=UNSIGNED))
     owner.put_object(Bucket=BUCKET, Key="shown", Body=b"x")
+
+    def lists() -> Any:
+        return stranger.list_objects_v2(Bucket=BUCKET)
+
     for _ in range(2):
         owner.put_bucket_acl(Bucket=BUCKET, ACL="public-read")
-        within(EVERYWHERE, lambda: code(lambda: stranger.list_objects_v2(Bucket=BUCKET)) == "")
+        within(EVERYWHERE, lambda: code(lists) == "")
         owner.put_bucket_acl(Bucket=BUCKET, ACL="private")
-        within(EVERYWHERE, lambda: code(lambda: stranger.list_objects_v2(Bucket=BUCKET)) == "AccessDenied")
+        within(EVERYWHERE, lambda: code(lists) == "AccessDenied")
+
+
+@pytest.mark.parametrize("size", [10, 50_000, 3 << 20])
+def test_an_objects_permissions_count_everywhere(cluster: Cluster, size: int) -> None:
+    """Whatever the other one remembers of an object that it has just given to anybody."""
+    one, other = cluster.gateways
+    owner, stranger = one.client(), other.client(config=Config(signature_version=UNSIGNED))
+    key, body = f"given/{size}", os.urandom(size)
+
+    def get() -> bytes:
+        found: bytes = stranger.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        return found
+
+    owner.put_object(Bucket=BUCKET, Key=key, Body=body, ACL="public-read")
+    for _ in range(2):
+        within(EVERYWHERE, lambda: code(get) == "")
+        assert get() == body
+        owner.put_object_acl(Bucket=BUCKET, Key=key, ACL="private")
+        within(EVERYWHERE, lambda: code(get) == "AccessDenied")
+        assert code(lambda: stranger.head_object(Bucket=BUCKET, Key=key)) == "403"
+        assert other.client().get_object(Bucket=BUCKET, Key=key)["Body"].read() == body
+        owner.put_object_acl(Bucket=BUCKET, Key=key, ACL="public-read")
 
 
 def test_a_bucket_and_its_settings_count_everywhere(cluster: Cluster) -> None:
