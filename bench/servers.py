@@ -72,8 +72,8 @@ class Atoll:
     name = "Atoll"
 
     def __init__(self, folder: Path, *, source: Path | None = None) -> None:
-        # What the variable names comes before the installed program.
-        self.server = LiveServer(folder, env={} if source is None else {"PYTHONPATH": str(source)})
+        self.server = LiveServer(folder)
+        self.server.packages = source
         self.endpoint = Endpoint("127.0.0.1", self.server.port, ROOT_KEY_ID, ROOT_SECRET)
 
     def start(self) -> None:
