@@ -88,10 +88,12 @@ class Copying:
             await self._stop()
 
     async def _stop(self) -> None:
-        task, self._task = self._task, None
-        if task is not None:
+        """End what runs; until it has ended it is in the way of another."""
+        if (task := self._task) is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            if self._task is task:
+                self._task = None
 
     async def _copy(self, target: str, switch: bool, moves: list[Move]) -> Point:
         lease = await self._leases.acquire(_LEASE, _LEASE_SECONDS)

@@ -30,6 +30,11 @@ class CuttingProxy:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
+    @property
+    def connections(self) -> int:
+        """How many are open now."""
+        return len(self._connections)
+
     def cut_after(self, *, sent: int = -1, received: int = -1) -> None:
         """Cut every connection once so many more bytes of clients, or of the server, went through. Negative: never."""
         self._left = {"sent": sent, "received": received}
@@ -76,7 +81,8 @@ class CuttingProxy:
         pumps = [asyncio.create_task(self._pump(reader, back, "sent"))]
         pumps.append(asyncio.create_task(self._pump(there, writer, "received")))
         try:
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            with contextlib.suppress(asyncio.CancelledError):  # by `close`; asyncio's streams would complain
+                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for pump in pumps:
                 pump.cancel()
