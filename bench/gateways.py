@@ -105,7 +105,7 @@ class Deployment:
     def start(self, folder: Path) -> None:
         """Start all, store what is read later, in packs as large as they become, and let every gateway read it once."""
         for server in self._servers:
-            server.start(timeout=60)
+            server.start(timeout=120)
         measures.make_bucket(self._endpoints()[0])
         measures.fill_small(self._endpoints()[0])
         for worker in ("settling", "compaction"):

@@ -77,7 +77,7 @@ class Atoll:
         self.endpoint = Endpoint("127.0.0.1", self.server.port, ROOT_KEY_ID, ROOT_SECRET)
 
     def start(self) -> None:
-        self.server.start()
+        self.server.start(timeout=120)
 
     @property
     def pid(self) -> int:
