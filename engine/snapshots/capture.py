@@ -25,7 +25,7 @@ VIEW_BYTES: Final = 8 << 20
 
 _SCAN: Final = 256
 _SLICE: Final = 256  # keys read between two turns of the event loop
-_FEED_ROWS: Final = 64
+_FEED_ROWS: Final = 32
 _MAX_EPOCHS: Final = 10_000
 _ROW_OVERHEAD: Final = 8
 
@@ -63,21 +63,19 @@ async def base_run(catalog: Catalog, after: bytes) -> tuple[Content, bytes, bool
     return Content(puts=rows), rows[-1][0] if rows else after, ended
 
 
-async def changes_since(catalog: Catalog, position: int, *, even_none: bool = False) -> Changes:
-    """Rows of all that changed after `position`, as far as one view goes. Where nothing did there is no content, but
-    for `even_none` an empty one. Raises FeedTrimmed."""
+async def changes_since(catalog: Catalog, position: int, *, even_none: bool = False, most: int = VIEW_BYTES) -> Changes:
+    """Rows of all that changed after `position`, until there are `most` bytes of them or the feed of one view ends.
+    Where nothing changed there is no content, but for `even_none` an empty one. Raises FeedTrimmed."""
     before = await catalog.sequence()
     async with catalog.view() as view:
         gathered = _Gathered(view)
         ended = False
-        while not ended and gathered.size < VIEW_BYTES:
+        while not ended and gathered.size < most:
             changes = await read_changes(view, position, _FEED_ROWS)
-            for change in changes:
-                await gathered.add(change.keys)
-                position = change.sequence
-                if gathered.size >= VIEW_BYTES:
-                    break
-            ended = len(changes) < _FEED_ROWS and (not changes or position == changes[-1].sequence)
+            # Together: the event loop has its turn after so many keys, not after each commit's few.
+            await gathered.add([key for change in changes for key in change.keys])
+            position = changes[-1].sequence if changes else position
+            ended = len(changes) < _FEED_ROWS
         if ended:
             await gathered.add(await view.unnumbered())
             position = max(position, before)

@@ -22,7 +22,8 @@ class ChainRow(msgspec.Struct, array_like=True, frozen=True):
     """A chain that is being written; `prefix` begins the names of its shards. `position`: all changes of the feed up to
     there are in it. `parts` and `last`: how many there are, and the hash of the last. `cursor`: the last key of the
     base so far; `based` once it is whole; `verified`: so many parts were read back. `sequence`, `time_us`: of the
-    newest point, 0 before the first. `changed`: some of it was put anew or deleted since it was written."""
+    newest point, 0 before the first. `changed`: some of it was put anew or deleted since it was written. `whole`: parts
+    up to the first point, 0 before it."""
 
     id: int
     root_key_id: str
@@ -40,6 +41,12 @@ class ChainRow(msgspec.Struct, array_like=True, frozen=True):
     sequence: int = 0
     time_us: int = 0
     changed: bool = False
+    whole: int = 0
+
+    @property
+    def to_verify(self) -> int:
+        """So many parts have to be read back before it can take over."""
+        return self.whole or self.parts
 
     def retired(self, now_us: int) -> RetiredRow:
         """Nobody needs it any more, from now on."""

@@ -11,11 +11,12 @@ from catalog.feed import FeedConsumer
 from catalog.interface import Catalog
 from core.errors import AtollError
 from core.metrics import Sample
+from engine.snapshots.chains import RootKeys
 from engine.snapshots.freshness import Cover, Covers, Freshness
 from engine.snapshots.keys import SnapshotKeys
 from engine.snapshots.rows import CONSUMER
 from engine.snapshots.vacating import Vacating
-from engine.snapshots.worker import RootKeys, SnapshotLimits, SnapshotWorker
+from engine.snapshots.worker import SnapshotLimits, SnapshotWorker
 from engine.snapshots.writing import ShardWriter
 
 if TYPE_CHECKING:

@@ -20,8 +20,14 @@ SETTLING = ("settling-written", "settling-born", "settling-moved")
 COMPACTION = ("compaction-written", "compaction-born", "compaction-moved", "compaction-retired")
 COLLECTION = ("collection-bodies", "collection-segments", "collection-pieces", "collection-epoch")
 ROTATION = ("rotation-started", "rotation-batch", "rotation-wrapped", "rotation-switched", "rotation-kept")
+SNAPSHOTS = ("snapshot-base", "snapshot-changes", "snapshot-verified", "snapshot-changed-over", "snapshot-retired")
+#: Of a command, killed there in tests/snapshots.
+RESTORE = ("restore-written",)
 #: How many times a point of the foreground may be passed under load before the process dies there.
 SPREAD = 40
+#: The same of snapshots, of which there are so many a second that a new base follows every second.
+SNAPSHOT_SPREAD = 3
+OFTEN = {"ATOLL_SNAPSHOTS_EVERY": "200ms", "ATOLL_SNAPSHOTS_RETENTION": "2s"}
 ROOMS = Path(__file__).resolve().parents[2]
 
 
@@ -44,11 +50,14 @@ def provoker(rig: Rig, point: str) -> Callable[[], None] | None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("point", [*FOREGROUND, *SETTLING, *COMPACTION, *COLLECTION, *ROTATION])
+@pytest.mark.parametrize("point", [*FOREGROUND, *SETTLING, *COMPACTION, *COLLECTION, *ROTATION, *SNAPSHOTS])
 def test_crash_point(point: str, tmp_path: Path, hits: int, figure: Callable[[str], None]) -> None:
     rig = Rig(tmp_path, point)
     away, node = tmp_path / "away", rig.server.nodes / "6"
     provoke = provoker(rig, point)
+    spread = 1 if provoke else SPREAD
+    if point in SNAPSHOTS:
+        rig.environment, spread = OFTEN, SNAPSHOT_SPREAD
     if point == "collection-epoch":
         rig.start()
         rig.server.stop()
@@ -56,7 +65,7 @@ def test_crash_point(point: str, tmp_path: Path, hits: int, figure: Callable[[st
         if point == "collection-epoch":
             # The epoch of the process before is collected once every node was looked through: not before load is on.
             node.rename(away)
-        rig.start(point, 1 if provoke else rig.seeded.randint(1, SPREAD))
+        rig.start(point, rig.seeded.randint(1, spread))
         if away.exists():
             away.rename(node)
         rig.crash(point, provoke)
@@ -106,4 +115,4 @@ def test_every_point_of_the_program_is_tested() -> None:
     for room in ("accounts", "backends", "catalog", "engine", "gateway"):
         for path in (ROOMS / room).rglob("*.py"):
             named.update(re.findall(r'\breach\("([a-z-]+)"\)', path.read_text()))
-    assert named == {*FOREGROUND, *SETTLING, *COMPACTION, *COLLECTION, *ROTATION}
+    assert named == {*FOREGROUND, *SETTLING, *COMPACTION, *COLLECTION, *ROTATION, *SNAPSHOTS, *RESTORE}

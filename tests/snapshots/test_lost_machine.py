@@ -179,6 +179,23 @@ def test_in_place_where_only_the_catalog_is_gone(lost: Lost, tmp_path: Path) -> 
         server.kill()
 
 
+def test_a_restore_that_is_killed_is_simply_run_again(lost: Lost, tmp_path: Path) -> None:
+    server = LiveServer(tmp_path / "machine", env={**EVERY, "ATOLL_CRASH_POINT": "restore-written"})
+    left = lost.copy(server.nodes)
+    killed = server.command("restore", "--root-key", str(left.key))
+    assert killed.returncode == -9
+    assert not (server.data / "catalog").exists()
+    del server.extra["ATOLL_CRASH_POINT"]
+    restored = server.command("restore", "--root-key", str(left.key))
+    assert restored.returncode == 0, restored.stderr
+    assert not (server.data / "catalog.restoring").exists()
+    server.start()
+    try:
+        verify(server, left)
+    finally:
+        server.kill()
+
+
 def test_the_access_key_that_the_first_start_made_is_back(tmp_path: Path) -> None:
     """It was never in the settings: who lost the machine lost the file that held it."""
     made = {**EVERY, "ATOLL_ACCESS_KEY_ID": "", "ATOLL_SECRET_ACCESS_KEY": ""}

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from backends.interface import PieceSource
+from backends.memory import MemoryBackend
 from catalog.errors import CatalogError
 from catalog.hold import held
 from catalog.interface import Catalog
 from catalog.lmdb_engine.catalog import LmdbCatalog
 from catalog.memory import MemoryCatalog
+from catalog.prefixes import ENGINE
 from engine.snapshots.restore import NothingToRestore, restore_folder
+from engine.snapshots.worker import SnapshotLimits
 from tests.snapshots.world import DEPLOYMENT, ROOT, SnapshotWorld, keys_of, rows_of
 
 
@@ -144,3 +149,76 @@ async def test_an_earlier_point_can_be_asked_for(catalog: Catalog, tmp_path: Pat
         assert told.warnings == []
     with pytest.raises(NothingToRestore, match="none is that old"):
         await restore_folder(world.sources(), keys, DEPLOYMENT, tmp_path / "none", latest_us=1)
+
+
+class BusyBackend(MemoryBackend):
+    """While it stores a piece, others write."""
+
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def put(self, name: str, source: PieceSource) -> bytes:
+        if self.meanwhile is not None:
+            await self.meanwhile()
+        return await super().put(name, source)
+
+
+async def test_a_point_is_reached_where_changes_come_faster_than_they_are_stored(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fifth more is written while what a view shows is stored: were every view as small, none would end."""
+    for module in ("capture", "chains"):
+        monkeypatch.setattr(f"engine.snapshots.{module}.VIEW_BYTES", 20_000)
+    monkeypatch.setattr("engine.snapshots.capture.PART_BYTES", 4_000)
+    backends = [BusyBackend() for _ in range(6)]
+    world = await SnapshotWorld(catalog, backends=backends).open()
+    await world.change()
+    await world.settle()
+    before = (await world.state()).active
+    states: list[dict[bytes, bytes]] = []
+    puts = 0
+
+    async def write() -> None:
+        nonlocal puts
+        puts += 1
+        if puts % 3 == 0:  # once a part
+            for _ in range(12):
+                await world.change(6, size=100, keys=100_000)
+                states.append(dict(world.rows))
+
+    for _ in range(300):
+        await world.change(10, size=100, keys=100_000)
+        states.append(dict(world.rows))
+    for backend in backends:
+        backend.meanwhile = write
+    world.worker.force()
+    await asyncio.wait_for(world.worker.turn(), 60)
+    for backend in backends:
+        backend.meanwhile = None
+    after = (await world.state()).active
+    assert before is not None
+    assert after is not None
+    assert after.id == before.id
+    assert after.changes > before.changes + 10
+    _, rows = await world.restore(tmp_path / "restored")
+    assert rows in states
+
+
+async def test_a_chain_takes_over_with_a_point_as_new_as_the_former_ones(tmp_path: Path) -> None:
+    world = await SnapshotWorld(MemoryCatalog(), limits=SnapshotLimits(every=0.0, retention=200.0)).open()
+    for number in range(10):
+        await world.put({ENGINE + b"%06d" % number: world.random.randbytes(1 << 20)})
+        await world.settle()
+    first = (await world.state()).active
+    assert first is not None
+    world.clock.ahead += 101  # a new base is due
+    turns = 0
+    newest = 0
+    while (state := await world.state()).active is None or state.active.id == first.id:
+        assert state.active is not None
+        newest = state.active.sequence
+        await world.change()
+        await world.worker.turn()
+        turns += 1
+    assert turns > 4, "it was verified in one go"
+    assert state.active.sequence >= newest
+    assert state.active.position >= newest

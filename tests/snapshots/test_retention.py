@@ -133,6 +133,19 @@ async def test_former_chains_take_no_more_room_than_the_one_in_use(monkeypatch: 
     assert len(chains) > 10
 
 
+async def test_former_chains_go_although_a_next_one_is_always_under_way() -> None:
+    world = await SnapshotWorld(MemoryCatalog(), limits=LIMITS).open()
+    seen: set[int] = set()
+    for _ in range(60):
+        await world.change()
+        await world.worker.turn()
+        if (await world.state()).building is not None:
+            world.clock.ahead += RETENTION / 4 + 1  # by its end it is so old that the next one is due
+        seen |= chains_on(world)
+    assert len(seen) > 4
+    assert min(seen) not in chains_on(world)
+
+
 async def test_rows_of_a_megabyte_each_fill_parts_that_can_be_read(tmp_path: Path) -> None:
     """Most rows have some hundred bytes, and none more than 1 MiB: a part ends by its bytes, not by its rows."""
     world = await SnapshotWorld(MemoryCatalog()).open()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,8 @@ from engine.keyring import LocalKeyWrapper
 from engine.layout_data import ROOT as ROOT_KEY
 from engine.records_data import ROOT_ROW, RootRow
 from engine.snapshots.capture import Changes, changes_since
+from engine.snapshots.chains import FormerRootKey
 from engine.snapshots.restore import NothingToRestore
-from engine.snapshots.worker import FormerRootKey
 from tests.snapshots.world import ROOT, SnapshotWorld, names_on
 
 NEW = bytes(range(1, 33))
@@ -65,13 +66,13 @@ async def test_a_rotation_between_reading_and_writing_ends_the_turn(
     await world.settle()
     before = dict(world.rows)
 
-    async def rotated_meanwhile(catalog: Catalog, position: int, *, even_none: bool = False) -> Changes:
-        changes = await changes_since(catalog, position, even_none=even_none)
+    async def rotated_meanwhile(catalog: Catalog, position: int, **options: Any) -> Changes:
+        changes = await changes_since(catalog, position, **options)
         await put_in_force(catalog, NEW)
         return changes
 
     await world.change()
-    monkeypatch.setattr("engine.snapshots.worker.changes_since", rotated_meanwhile)
+    monkeypatch.setattr("engine.snapshots.chains.changes_since", rotated_meanwhile)
     with pytest.raises(FormerRootKey):
         await world.settle()
     _, rows = await world.restore(tmp_path / "restored")

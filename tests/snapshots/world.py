@@ -17,11 +17,12 @@ from core.workers import WorkerState
 from engine.keyring import LocalKeyWrapper
 from engine.placement import LocalPlacer
 from engine.ports import Node
+from engine.snapshots.chains import RootKeys
 from engine.snapshots.keys import SnapshotKeys
 from engine.snapshots.restore import Progress, Restored, restore_folder
 from engine.snapshots.rows import StateRow
 from engine.snapshots.survey import Source
-from engine.snapshots.worker import RootKeys, SnapshotLimits, SnapshotWorker, state_of
+from engine.snapshots.worker import SnapshotLimits, SnapshotWorker, state_of
 
 DEPLOYMENT = b"d" * 16
 ROOT = bytes(range(32))
