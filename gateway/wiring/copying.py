@@ -81,6 +81,7 @@ class Copying:
                 if moves and not task.done():
                     yield dataclasses.asdict(moves[0].progress)
             point = task.result()
+            await self._stop()  # who hears of the end may want another copy at once
             progress = dataclasses.asdict(moves[0].progress)
             total = progress["compared"] + len(point.unlisted)
             yield {**progress, "sequence": point.sequence, "total": total, "moved": switch, "end": True}

@@ -150,14 +150,21 @@ def test_an_operator_who_walks_away_ends_the_copy(server: LiveServer, postgres: 
         slow = postgres.url(url.rpartition("/")[2], port=proxy.proxy.port)
         proxy.stall()
         program = [str(Path(sys.executable).with_name("atoll")), "catalog", "copy", "--to", slow]
-        command = subprocess.Popen(program, env=server.environment(), cwd=server.folder, stderr=subprocess.DEVNULL)
+        command = subprocess.Popen(
+            program, env=server.environment(), cwd=server.folder, stderr=subprocess.STDOUT, stdout=subprocess.PIPE
+        )
+
+        def connected() -> bool:
+            assert command.poll() is None, command.communicate()
+            return proxy.proxy.connections > 0
+
         try:
-            wait_for(lambda: proxy.proxy.connections > 0, 60)
+            wait_for(connected, 90)
             with pytest.raises(Refused, match="copies its catalog already"):
                 copy_to(server, url)
         finally:
             os.kill(command.pid, signal.SIGKILL)
-            command.wait()
+            command.communicate()
         wait_for(lambda: _copies(server, url), 60)
     finally:
         proxy.flow()
