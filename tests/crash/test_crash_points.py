@@ -23,6 +23,8 @@ ROTATION = ("rotation-started", "rotation-batch", "rotation-wrapped", "rotation-
 SNAPSHOTS = ("snapshot-base", "snapshot-changes", "snapshot-verified", "snapshot-changed-over", "snapshot-retired")
 #: Of a command, killed there in tests/snapshots.
 RESTORE = ("restore-written",)
+#: Of a catalog that is copied, killed there in tests/catalog_copy.
+COPIES = tuple(f"copy-{stage}" for stage in ("run", "claimed", "copied", "compared", "settled", "moved", "retired"))
 #: How many times a point of the foreground may be passed under load before the process dies there.
 SPREAD = 40
 #: The same of snapshots, of which there are so many a second that a new base follows every second.
@@ -115,4 +117,4 @@ def test_every_point_of_the_program_is_tested() -> None:
     for room in ("accounts", "backends", "catalog", "engine", "gateway"):
         for path in (ROOMS / room).rglob("*.py"):
             named.update(re.findall(r'\breach\("([a-z-]+)"\)', path.read_text()))
-    assert named == {*FOREGROUND, *SETTLING, *COMPACTION, *COLLECTION, *ROTATION, *SNAPSHOTS, *RESTORE}
+    assert named == {*FOREGROUND, *SETTLING, *COMPACTION, *COLLECTION, *ROTATION, *SNAPSHOTS, *RESTORE, *COPIES}
