@@ -12,7 +12,8 @@ import shutil
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -50,11 +51,24 @@ class Bench:
         self.results.append(result)
         print(f"{name:34} {result.ours:>12,.1f} {result.peer:>12,.1f} {result.ratio:>7.2f} ×  {unit}", flush=True)
 
+    @contextmanager
+    def alone(self, server: Atoll | Seaweed) -> Iterator[Atoll | Seaweed]:
+        """The server runs in here and the other is stopped: neither's background work is to count against the other."""
+        server.resume()
+        try:
+            yield server
+        finally:
+            server.pause()
+
+    def measured(self, server: Atoll | Seaweed, measure: Callable[..., float], *arguments: object) -> float:
+        with self.alone(server):
+            return measure(server.endpoint, *arguments)
+
     def both(self, name: str, unit: str, measure: Callable[..., float], *, scratch: bool = False) -> float:
         def on(server: Atoll | Seaweed) -> Callable[[int], float]:
             if scratch:
-                return lambda number: measure(server.endpoint, self.folder / "load", number)
-            return lambda number: measure(server.endpoint)
+                return lambda number: self.measured(server, measure, self.folder / "load", number)
+            return lambda _: self.measured(server, measure)
 
         ours, peer = interleave(self.rounds, on(self.atoll), on(self.peer))
         self.add(name, ours, peer, unit)
@@ -68,23 +82,26 @@ class Bench:
         self.add("PUT 512 MiB × 1.5 / synced disk", put * 1.5, disk, "MB/s")
         self.both("GET 512 MiB", "MB/s", measures.get_large)
         for server in (self.atoll, self.peer):
-            measures.put_large(server.endpoint, 1024)
+            self.measured(server, measures.put_large, 1024)
         self.both("GET 64 KiB ranges of 1 GiB, c=16", "1/s", measures.get_ranges, scratch=True)
 
     def small(self) -> None:
         self.both("PUT 10 KiB, c=16", "1/s", measures.put_small, scratch=True)
         for server in (self.atoll, self.peer):
-            measures.fill_small(server.endpoint)
+            with self.alone(server):
+                measures.fill_small(server.endpoint)
         self.both("GET 10 KiB, c=16", "1/s", measures.get_small, scratch=True)
 
     def listing(self) -> None:
         for server in (self.atoll, self.peer):
-            measures.fill_for_listing(server.endpoint)
+            with self.alone(server):
+                measures.fill_for_listing(server.endpoint)
         self.both("LIST 100,000 keys", "keys/s", measures.list_all)
 
     def memory(self) -> None:
-        one = measures.peak_memory(self.atoll.endpoint, self.atoll.pid, 1024)
-        five = measures.peak_memory(self.atoll.endpoint, self.atoll.pid, 5120)
+        with self.alone(self.atoll):
+            one = measures.peak_memory(self.atoll.endpoint, self.atoll.pid, 1024)
+            five = measures.peak_memory(self.atoll.endpoint, self.atoll.pid, 5120)
         self.add("PSS, PUT + GET of 5 GiB / of 1 GiB", five, one, "MiB")
 
 
@@ -102,6 +119,7 @@ def main() -> None:
         for server in (bench.atoll, bench.peer):
             server.start()
             measures.make_bucket(server.endpoint)
+            server.pause()
         print(f"{'':34} {bench.atoll.name:>12} {'peer':>12} {'ratio':>7}")
         bench.large()
         bench.small()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import time
 import urllib.error
@@ -57,6 +59,12 @@ class Seaweed:
         assert self._process is not None
         return self._process.pid
 
+    def pause(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
     def stop(self) -> None:
         if self._process is not None:
             self._process.kill()
@@ -82,6 +90,12 @@ class Atoll:
     @property
     def pid(self) -> int:
         return self.server.pid
+
+    def pause(self) -> None:
+        self.server.pause()
+
+    def resume(self) -> None:
+        self.server.resume()
 
     def stop(self) -> None:
         self.server.kill()
