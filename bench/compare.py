@@ -110,7 +110,7 @@ class Sides:
         for server in (self._ours, self._other):
             server.start()
             measures.make_bucket(server.endpoint)
-            server.server.pause()
+            server.pause()
 
     def pairs(self, figure: Figure, rounds: int) -> list[tuple[float, float]]:
         """What was measured in each round: of the work tree, of the other."""
@@ -132,12 +132,12 @@ class Sides:
 @contextlib.contextmanager
 def awake(server: Atoll) -> Iterator[None]:
     """A stopped server runs in here."""
-    server.server.resume()
+    server.resume()
     time.sleep(SETTLE)
     try:
         yield
     finally:
-        server.server.pause()
+        server.pause()
 
 
 def compare(folder: Path, revision: str, rounds: int, sizes: Sizes) -> bool:
