@@ -55,6 +55,10 @@ class ChainWriter:
         self.points = self.parts = self.bytes = 0
         self._read: tuple[int, Sequence[Attempt]] = (0, ())  # a chain, and the way to its last part at that time
 
+    def up(self) -> frozenset[bytes]:
+        """The nodes that are up."""
+        return frozenset(node.id for node in self._placer.nodes() if self._placer.is_up(node.id))
+
     def sources(self) -> list[Source]:
         """The nodes that are up, to read from."""
         return [Source(node.name, node.backend) for node in self._placer.nodes() if self._placer.is_up(node.id)]

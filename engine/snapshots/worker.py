@@ -4,7 +4,7 @@ A turn brings the active chain up to date, or takes one step towards the next ch
 back. The next chain takes over when all of it was read back; the former one is deleted when its time has come. What a
 turn stores is durable on the nodes before the catalog says so: cut short anywhere, the next turn writes the same part
 again under other names, and a restore follows the one that the chain goes on from. The first turn of a process looks
-whether the nodes hold anything newer than the catalog is (see descent.py).
+whether the nodes hold anything newer than the catalog is (see descent.py), and so does one that finds a node back.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class SnapshotWorker:
         self.writer = self._chains.shards
         self._retention = Retention(self.writer, clock, self._limits.retention / 2)
         self._consumer = FeedConsumer(catalog, CONSUMER)
-        self._compared = False  # whether nothing on the nodes is newer than this catalog
+        self._compared: frozenset[bytes] = frozenset()  # nodes on which nothing is newer than this catalog
         self._without: frozenset[bytes] = frozenset()  # leaving nodes that the newest chain has nothing on
         self._due = _AT_ONCE  # when the active chain's next point is, on the monotonic clock
         self._behind = False  # the feed was trimmed before the active chain had it
@@ -102,8 +102,10 @@ class SnapshotWorker:
     async def turn(self) -> WorkerState:
         root, state = self._root(), await self._state()
         await self._chains.require_in_force(root)
-        if self._retention.foreign or not self._compared:
+        up = self._chains.up()
+        if self._retention.foreign or not self._compared.issuperset(up):
             state = await self._compare(state, root)
+            self._compared |= up
         reason = self._why_new_base(state, root)
         if reason and state.building is None and self._clock.monotonic() >= self._not_before:
             state = await self._begin(state, root, reason)
@@ -142,7 +144,7 @@ class SnapshotWorker:
             fields = {"lineage": changed.lineage}
             log.warning("the nodes hold snapshots of a later or another catalog", extra={"fields": fields})
             state = await self._save(changed)
-        self._compared, self._retention.foreign = True, False
+        self._retention.foreign = False
         return state
 
     async def _save(self, state: StateRow) -> StateRow:

@@ -11,6 +11,7 @@ from backends.memory import MemoryBackend
 from catalog.backup import backup, restore
 from catalog.hold import lift_hold
 from catalog.lmdb_engine.catalog import LmdbCatalog
+from engine.errors import Unavailable
 from engine.snapshots.freshness import Freshness
 from engine.snapshots.rows import STATE_KEY, STATE_ROW
 from engine.snapshots.worker import SnapshotLimits
@@ -99,6 +100,31 @@ async def test_a_data_folder_that_was_put_back_outranks_what_was_stored_after_it
     await world.catalog.close()
     older = await opened(tmp_path / "image", world)
     await older.change()
+    await older.settle()
+    _, rows = await older.restore(tmp_path / "again")
+    assert rows == older.rows
+    await older.catalog.close()
+
+
+async def test_nodes_that_come_up_later_are_looked_at_then(tmp_path: Path) -> None:
+    world = await SnapshotWorld(await LmdbCatalog.open(tmp_path / "catalog")).open()
+    await world.change()
+    await world.settle()
+    await world.catalog.close()
+    shutil.copytree(tmp_path / "catalog", tmp_path / "image")
+    world = await opened(tmp_path / "catalog", world)
+    for _ in range(20):
+        await world.change()
+        await world.settle()
+    await world.catalog.close()
+    older = await opened(tmp_path / "image", world)
+    for node in older.nodes:
+        older.placer.set_up(node.id, False)
+    await older.change()
+    with pytest.raises(Unavailable):
+        await older.settle()
+    for node in older.nodes:
+        older.placer.set_up(node.id, True)
     await older.settle()
     _, rows = await older.restore(tmp_path / "again")
     assert rows == older.rows
