@@ -16,14 +16,13 @@ import pytest
 from catalog.copying.marks import read_marks
 from catalog.interface import Row
 from catalog.keys import u64
-from catalog.postgres_engine.address import is_address
 from catalog.prefixes import ENGINE
 from core.errors import StartRefused
 from gateway.admin.client import AdminClient, NotRunning
 from tests.catalog.conformance import put
 from tests.catalog_copy import copying_process
 from tests.catalog_copy.copying_process import move, open_place
-from tests.catalog_copy.scene import BUCKET, Writers, check, copy_to, declare_dead, marks
+from tests.catalog_copy.scene import BUCKET, Writers, check, copy_to, marks
 from tests.harness.live_server import LiveServer, ServerFailed
 
 #: Where the process ends, and whether the copy says that it is whole then. Behind each of them the source goes on.
@@ -113,18 +112,14 @@ async def test_killed_when_it_was_moved_it_is_moved(places: Places) -> None:
 class Killed:
     """A server that dies while its catalog moves, and what its clients know."""
 
-    def __init__(self, folder: Path, url: str, source: str) -> None:
-        self.server = LiveServer(folder, env={"ATOLL_CATALOG": url} if source == "database" else {})
-        self.after = LiveServer(folder, env={} if source == "database" else {"ATOLL_CATALOG": url})
-        self.place = url if source == "database" else self.server.data
-        self.target = self.server.data if source == "database" else url
+    def __init__(self, folder: Path, url: str) -> None:
+        self.server, self.after = LiveServer(folder), LiveServer(folder, env={"ATOLL_CATALOG": url})
+        self.place, self.target = self.server.data, url
         self.expected: dict[str, bytes | None] = {}
 
     def move_and_die(self, point: str) -> None:
         """Under load. What was acknowledged before this is there."""
         server = self.server.start(env={"ATOLL_CRASH_POINT": point})
-        if is_address(str(self.place)):
-            declare_dead(str(self.place))
         if not self.expected:
             self._fill()
         check(server.client(), self.expected)
@@ -152,9 +147,9 @@ class Killed:
         self.after.kill()
 
 
-@pytest.fixture(params=["folder", "database"])
-def killed(request: pytest.FixtureRequest, tmp_path: Path, url: str) -> Iterator[Killed]:
-    made = Killed(tmp_path, url, request.param)
+@pytest.fixture
+def killed(tmp_path: Path, url: str) -> Iterator[Killed]:
+    made = Killed(tmp_path, url)
     try:
         yield made
     finally:
@@ -163,11 +158,10 @@ def killed(request: pytest.FixtureRequest, tmp_path: Path, url: str) -> Iterator
 
 @pytest.mark.timeout(600)
 def test_a_server_killed_before_and_after_its_catalog_is_retired(killed: Killed) -> None:
-    if killed.place == killed.server.data:
-        killed.move_and_die("copy-settled")
-        assert marks(killed.place) == (None, None)
-        with pytest.raises(ServerFailed, match="nobody switched to"):
-            killed.after.start()
+    killed.move_and_die("copy-settled")
+    assert marks(killed.place) == (None, None)
+    with pytest.raises(ServerFailed, match="nobody switched to"):
+        killed.after.start()
     killed.move_and_die("copy-retired")
     moved, _ = marks(killed.place)
     assert moved is not None
