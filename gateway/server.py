@@ -110,7 +110,8 @@ class Server:
 
         First `not ready`, while everything is still served, each answer being the last on its connection: balancers
         look away and idle connections of theirs run out. After `drain_delay` no new connections: those that the
-        system accepted for us are served, idle ones closed, and what is under way may end.
+        system accepted for us are served, idle ones closed, and what is under way may end. A connection whose answer
+        began before all this and so promised to stay gets the same delay from that answer's end.
         """
         self._draining = True
         loop = asyncio.get_running_loop()
@@ -125,7 +126,7 @@ class Server:
         if server is not None:
             settled = loop.time() + _SETTLE
             while (server.connections or loop.time() < settled) and loop.time() < deadline:
-                server.close_idle(_GRACE)
+                server.close_idle(_GRACE, self._http.drain_delay)
                 if await self._wait_hurry(0.02):
                     break
             if cut := server.under_way():
@@ -178,7 +179,7 @@ class Server:
 
 
 def _closing(request: web.BaseRequest, response: web.StreamResponse) -> web.StreamResponse:
-    if is_last(request):
+    if is_last(request) and not response.prepared:  # a head that has left said already whether the connection stays
         response.force_close()
     return response
 

@@ -89,6 +89,11 @@ class Connection(RequestHandler):
         response.force_close()
         return response
 
+    @property
+    def waiting_since(self) -> float:
+        """When the last answer ended that left the connection open, or else when it was made (the loop's time)."""
+        return self._next_keepalive_close_time - _FOREVER if self._next_keepalive_close_time else self.made_at
+
     def sweep(self, now: float, timeouts: Timeouts) -> None:
         """Judge the connection at `now` (the loop's time) and cut it off when it is late."""
         transport = self.transport
@@ -185,9 +190,9 @@ class ConnectionServer(web.Server):
         for connection in self._connections:
             cast(Connection, connection).last = True
 
-    def close_idle(self, grace: float) -> None:
-        """Close the connections that wait for a request, but those younger than `grace` seconds that never had one:
-        a client opened them to send something at once.
+    def close_idle(self, grace: float, idle: float) -> None:
+        """Close the connections that have waited for a request `idle` seconds since an answer, and those that never had
+        one unless they are younger than `grace` seconds: a client opened them to send something at once.
 
         aiohttp's own way, closing all softly at once, makes connections deaf to the rest of a body that is under way.
         """
@@ -196,7 +201,7 @@ class ConnectionServer(web.Server):
             one = cast(Connection, connection)
             if one._request_in_progress or one._messages or one.header_since is not None:
                 continue
-            if one._request_count or now - one.made_at > grace:
+            if now - one.waiting_since >= (idle if one._request_count else grace):
                 one.force_close()
 
     async def watch(self, timeouts: Timeouts) -> None:

@@ -12,6 +12,7 @@ import trustme
 import uvloop
 from aiohttp import web
 
+from core.http.connection import is_last
 from gateway.server_settings import HttpSettings
 from tests.server.server_support import running
 from tests.server.test_server_tls import write
@@ -57,6 +58,41 @@ async def test_during_the_delay_all_is_served_and_every_answer_closes_its_connec
             assert answer.startswith(b"HTTP/1.1 503" if target == READY else b"HTTP/1.1 200")
             assert b"connection: close" in answer.lower()
         await drain
+
+
+async def test_a_connection_that_a_long_answer_promised_to_keep_open_is_idle_as_long_as_any_before_it_closes() -> None:
+    """A balancer may send its next request there until its own idle time is over, counted from the answer's end."""
+    rest = asyncio.Event()
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "3"})
+        if is_last(request):
+            response.force_close()
+        await response.prepare(request)
+        await rest.wait()
+        await response.write(b"end")
+        return response
+
+    async with running(handler, http=HttpSettings(drain_delay=0.5, drain_timeout=5)) as one:
+        used_reader, used = await one.connect()
+        idle_reader, idle = await one.connect()
+        for writer, reader in ((used, used_reader), (idle, idle_reader)):
+            writer.write(HEAD)
+            assert b"connection: close" not in (await reader.readuntil(b"\r\n\r\n")).lower()
+        drain = asyncio.create_task(one.server.drain())
+        await asyncio.sleep(0.4)
+        rest.set()
+        assert await used_reader.readexactly(3) == await idle_reader.readexactly(3) == b"end"
+        await asyncio.sleep(0.3)  # the listener has closed meanwhile
+        with pytest.raises(OSError):
+            await one.connect()
+        used.write(HEAD)
+        answer = await whole(used_reader)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.endswith(b"end")
+        assert b"connection: close" in answer.lower()
+        assert await whole(idle_reader) == b""
+        await asyncio.wait_for(drain, 2)
 
 
 def test_connections_that_the_system_accepted_are_served_though_the_listener_closes() -> None:
