@@ -9,22 +9,10 @@ from typing import Any, ClassVar
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.harness.linearizability import Applied, Operation, State
-from tests.harness.load import ABSENT, PART, Door, Gone, History, Load, content, expect, tag, trickle
+from tests.harness.load import ABSENT, PART, Door, Gone, History, Load, Write, content, expect, tag, trickle
 
 #: How many new buckets are looked at again after they were looked at once.
 REMEMBERED = 20
-
-
-def _sets(value: State) -> Any:
-    return lambda _: Applied(value)
-
-
-def _creates(value: State) -> Any:
-    return lambda state: Applied(value) if state is ABSENT else None
-
-
-def _replaces(expected: State, value: State) -> Any:
-    return lambda state: Applied(value) if state == expected else None
 
 
 def _refused_unless(expected: State) -> Any:
@@ -56,12 +44,12 @@ class LoadGenerator(Load):
     }
 
     def put_slowly(self, key: str, body: bytes, url: str) -> None:
-        self.run(key, f"slow put {tag(body)}", _sets(tag(body)), lambda: trickle(url, body))
+        self.run(key, f"slow put {tag(body)}", Write(tag(body)), lambda: trickle(url, body))
 
     def _put(self, client: Any, key: str, body: bytes, _: random.Random) -> Any:
         value = tag(body)
         return self.run(
-            key, f"put {value}", _sets(value), lambda: client.put_object(Bucket=self.bucket, Key=key, Body=body)
+            key, f"put {value}", Write(value), lambda: client.put_object(Bucket=self.bucket, Key=key, Body=body)
         )  # fmt: skip
 
     def _create(self, client: Any, key: str, body: bytes, _: random.Random) -> None:
@@ -69,7 +57,7 @@ class LoadGenerator(Load):
         start = time.monotonic()
         try:
             self.run(
-                key, f"create {value}", _creates(value),
+                key, f"create {value}", Write(value, over=ABSENT),
                 lambda: client.put_object(Bucket=self.bucket, Key=key, Body=body, IfNoneMatch="*"),
             )  # fmt: skip
         except ClientError as error:
@@ -86,7 +74,7 @@ class LoadGenerator(Load):
         start = time.monotonic()
         try:
             self.run(
-                key, f"update {seen} -> {value}", _replaces(seen, value),
+                key, f"update {seen} -> {value}", Write(value, over=seen),
                 lambda: client.put_object(Bucket=self.bucket, Key=key, Body=body, IfMatch=etag),
             )  # fmt: skip
         except ClientError as error:
@@ -102,7 +90,7 @@ class LoadGenerator(Load):
         value = tag(body)
         upload, parts = self.multipart(client, key, body)
         self.run(
-            key, f"multipart {value}", _sets(value),
+            key, f"multipart {value}", Write(value),
             lambda: client.complete_multipart_upload(
                 Bucket=self.bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": parts}
             ),
@@ -115,7 +103,7 @@ class LoadGenerator(Load):
         if self._put(client, source, body, seeded) is None:
             return
         self.run(
-            key, f"copy {value}", _sets(value),
+            key, f"copy {value}", Write(value),
             lambda: client.copy_object(
                 Bucket=self.bucket, Key=key, CopySource={"Bucket": self.bucket, "Key": source}
             ),
@@ -123,7 +111,7 @@ class LoadGenerator(Load):
         self._delete(client, source, b"", seeded)
 
     def _delete(self, client: Any, key: str, _: bytes, __: random.Random) -> None:
-        self.run(key, "delete", _sets(ABSENT), lambda: client.delete_object(Bucket=self.bucket, Key=key))
+        self.run(key, "delete", Write(ABSENT), lambda: client.delete_object(Bucket=self.bucket, Key=key))
 
     def _new_bucket(self, client: Any, _: str, body: bytes, seeded: random.Random) -> None:
         """A bucket, which has a key of its own, and an object in it."""
@@ -149,7 +137,7 @@ class LoadGenerator(Load):
         start = time.monotonic()
         try:
             self.run(
-                key, f"delete of {seen}", _replaces(seen, ABSENT),
+                key, f"delete of {seen}", Write(ABSENT, over=seen),
                 lambda: client.delete_object(Bucket=self.bucket, Key=key, IfMatch=etag),
             )  # fmt: skip
         except ClientError as error:
@@ -177,6 +165,7 @@ def read(client: Any, bucket: str, key: str, history: History) -> tuple[str, str
     except (BotoCoreError, OSError) as error:
         raise Gone from error
     value = tag(body)
+    history.show(key, value)
     history.add(key, Operation(f"get {value}", start, _sees(value), time.monotonic()))
     return answer["ETag"], value
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 State = Hashable
+#: States looked at before the search is given up: about a gigabyte.
+MOST = 500_000
 #: Given the state before, the state after, or None where this operation can't have been answered so in that state.
 Step = Callable[[State], "Applied | None"]
 
@@ -33,8 +35,13 @@ class Operation:
 
 
 def check(operations: Sequence[Operation], initial: State) -> str | None:
-    """None when the history is linearizable, else a description of where the search got stuck."""
+    """None when the history is linearizable, else a description of where the search got stuck.
+
+    Of optional operations whose steps are equal the earliest is tried first: nothing tells them apart, so any order
+    that takes a later one instead is as good with the earlier one in its place.
+    """
     ordered = sorted(operations, key=lambda operation: operation.start)
+    twins = _twins(ordered)
     required = sum(1 << index for index, operation in enumerate(ordered) if not operation.optional)
     seen: set[tuple[int, State]] = set()
     stack: list[tuple[int, State]] = [(0, initial)]
@@ -46,16 +53,33 @@ def check(operations: Sequence[Operation], initial: State) -> str | None:
         if (done, state) in seen:
             continue
         seen.add((done, state))
+        if len(seen) > MOST:
+            break
         if (done & required).bit_count() > (best[0] & required).bit_count():
             best = (done, state)
         # What is tried first is pushed last: who ended first, and what may never have happened only where it must have.
         for index in sorted(_next(ordered, done), key=lambda index: (ordered[index].end, index), reverse=True):
+            if index in twins and not done >> twins[index] & 1:
+                continue
             applied = ordered[index].step(state)
             if applied is not None:
                 stack.append((done | 1 << index, applied.state))
     stuck = [operation for index, operation in enumerate(ordered) if not best[0] >> index & 1]
     shown = "\n".join(f"  {one.start:.6f}..{one.end:.6f} {one.name}" for one in stuck[:12])
-    return f"no order explains the answers; in state {best[1]!r} none of these fits:\n{shown}"
+    found = "no order explains the answers" if len(seen) <= MOST else f"no order found in {MOST:,} states"
+    return f"{found}; in state {best[1]!r} none of these fits:\n{shown}"
+
+
+def _twins(ordered: Sequence[Operation]) -> dict[int, int]:
+    """The optional operation before each that has an equal step."""
+    last: dict[Step, int] = {}
+    twins = {}
+    for index, operation in enumerate(ordered):
+        if operation.optional and operation.end == NEVER:
+            if operation.step in last:
+                twins[index] = last[operation.step]
+            last[operation.step] = index
+    return twins
 
 
 def _next(ordered: Sequence[Operation], done: int) -> list[int]:

@@ -7,20 +7,21 @@ and half a value can't be taken for a whole one.
 from __future__ import annotations
 
 import abc
+import dataclasses
 import hashlib
 import http.client
 import random
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
-from tests.harness.linearizability import NEVER, Operation, State, Step, check
+from tests.harness.linearizability import NEVER, Applied, Operation, State, Step, check
 
 ABSENT: State = None
 SIZES = (0, 17, 3000, 10_000, 200_000, 1_500_000)
@@ -42,14 +43,32 @@ def tag(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()[:16] + f"/{len(body)}"
 
 
+#: What a key holds after a write whose value nobody was shown.
+UNSEEN: State = "unseen"
+_ANY = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A step: the key holds `value` afterwards. With `over` only where it held that before."""
+
+    value: State
+    over: object = _ANY
+
+    def __call__(self, state: State) -> Applied | None:
+        return Applied(self.value) if self.over is _ANY or self.over == state else None
+
+
 @dataclass
 class History:
-    """Operations per key, in real time of this process, and what each key held before."""
+    """Operations per key, in real time of this process, and what each key held before. `shown` has when an answer first
+    told of a value of the key."""
 
     initial: dict[str, State] = field(default_factory=dict)
     operations: dict[str, list[Operation]] = field(default_factory=lambda: defaultdict(list))
     acknowledged: int = 0
     unknown: int = 0
+    shown: dict[str, dict[Hashable, float]] = field(default_factory=lambda: defaultdict(dict))
     made: dict[str, str] = field(default_factory=dict)  # new bucket -> the value of its one object
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -65,11 +84,34 @@ class History:
         """Operations whose outcome is known or may be."""
         return self.acknowledged + self.unknown
 
+    def show(self, key: str, value: State) -> None:
+        """An answer told of a value of the key."""
+        with self.lock:
+            self.shown[key].setdefault(value, time.monotonic())
+
+    def narrowed(self, key: str, operations: list[Operation]) -> list[Operation]:
+        """The operations with all that is known of those without an answer, lest the search try what can't be.
+
+        Values are their writes' own. So one that was shown was written by then; those that never were are all the same.
+        """
+        writers = Counter(one.step.value for one in operations if isinstance(one.step, Write))
+        found = []
+        for one in operations:
+            step = one.step
+            if one.optional and isinstance(step, Write) and step.value is not ABSENT:
+                shown = self.shown[key].get(step.value)
+                if shown is None:
+                    one = dataclasses.replace(one, step=dataclasses.replace(step, value=UNSEEN))
+                elif writers[step.value] == 1 and self.initial.get(key, ABSENT) != step.value:
+                    one = dataclasses.replace(one, end=shown, optional=False)
+            found.append(one)
+        return found
+
     def violations(self) -> list[str]:
         """Every key whose answers no order explains."""
         found = []
         for key, operations in sorted(self.operations.items()):
-            verdict = check(operations, self.initial.get(key, ABSENT))
+            verdict = check(self.narrowed(key, operations), self.initial.get(key, ABSENT))
             if verdict is not None:
                 found.append(f"{key}: {verdict}")
         return found

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from tests.harness import linearizability
 from tests.harness.linearizability import NEVER, Applied, Operation, check
+from tests.harness.load import ABSENT, History, Write
 
 
 def write(value: int, start: float, end: float, *, optional: bool = False) -> Operation:
@@ -42,3 +46,44 @@ def test_a_write_without_an_answer_may_or_may_not_have_happened() -> None:
     assert check([write(1, 0, 0.5), lost, read(1, 2, 3)], None) is None
     assert check([write(1, 0, 0.5), lost, read(2, 2, 3)], None) is None
     assert check([write(1, 0, 0.5), lost, read(1, 2, 3), read(2, 4, 5), read(1, 6, 7)], None) is not None
+
+
+def sees(value: str | None, start: float, end: float) -> Operation:
+    return Operation(f"read {value}", start, lambda state: Applied(state) if state == value else None, end)
+
+
+def told(*operations: Operation, shown: str | None = None) -> list[str]:
+    """What a history of these says, the value `shown` having been seen at 50."""
+    history = History()
+    for operation in operations:
+        history.add("key", operation)
+    if shown is not None:
+        history.shown["key"][shown] = 50.0
+    return history.violations()
+
+
+LOST = [
+    Operation(f"write {number}", number, Write(f"lost {number}", over), optional=True)
+    for number in range(40)
+    for over in (ABSENT, "seen")
+]
+
+
+def test_many_writes_without_an_answer_are_as_good_as_one_unless_they_were_seen() -> None:
+    first = Operation("write", 0, Write("seen"), 0.5)
+    refused = Operation("create refused", 49, lambda state: Applied(state) if state is not ABSENT else None, 49.5)
+    gone = Operation("delete", 48, Write(ABSENT), 48.5)
+    lost = Operation("write", 2, Write("lost"), optional=True)
+    assert not told(first, *LOST, lost, sees("lost", 49, 50), shown="lost")
+    assert told(first, *LOST, sees("lost", 49, 50), shown="lost")
+    assert told(first, *LOST, lost, sees("lost", 49, 50), sees("seen", 51, 52), shown="lost")
+    assert not told(first, *LOST, gone, refused), "one of those that were lost came late"
+    assert told(first, gone, refused)
+
+
+def test_a_search_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linearizability, "MOST", 1000)
+    unlike = [Operation(f"add {number}", 0, lambda state: Applied((state, 1)), 1) for number in range(20)]
+    verdict = check([*unlike, read(1, 2, 3)], None)
+    assert verdict is not None
+    assert "no order found in 1,000 states" in verdict

@@ -6,10 +6,13 @@ answered may have made a version whose id nobody was told: it stands under an al
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 from urllib.parse import unquote
 from xml.etree import ElementTree
@@ -44,19 +47,30 @@ def _value(entries: Entries) -> str | None:
     return entries[0][1] if entries else None
 
 
-def pushes(entry: Entry, fits: Callable[[Entries], bool] = lambda _: True) -> Step:
+def _always(_: Entries) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
     """A write, answered where the versions before it fit."""
 
-    def step(state: State) -> Applied | None:
+    entry: Entry
+    fits: Callable[[Entries], bool] = _always
+
+    def __call__(self, state: State) -> Applied | None:
         before = _entries(state)
-        return Applied((entry, *before)) if fits(before) else None
-
-    return step
+        return Applied((self.entry, *before)) if self.fits(before) else None
 
 
-def removes(version: str) -> Step:
+@dataclass(frozen=True, slots=True)
+class Remove:
     """The deletion of one version for good. Of one that isn't there, too."""
-    return lambda state: Applied(tuple(entry for entry in _entries(state) if entry[0] != version))
+
+    version: str
+
+    def __call__(self, state: State) -> Applied | None:
+        return Applied(tuple(entry for entry in _entries(state) if entry[0] != self.version))
 
 
 def lacks(version: str) -> Step:
@@ -70,7 +84,8 @@ def fits(condition: Callable[[Entries], bool]) -> Step:
 
 class Versions(History):
     """A history of versioned keys. `known` has the versions of each key whose ids were shown and that nobody was seen
-    to delete; `told` the ids that came as the answer to the write that made them: an alias never stands for those."""
+    to delete; `told` the ids that came as the answer to the write that made them: an alias never stands for those.
+    `shown` has when an answer first showed a version of the key."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,6 +99,7 @@ class Versions(History):
         with self.lock:
             assert self.values.setdefault(version, value) == value, f"{key} {version}: {value}"
             self.known.setdefault(key, {})[version] = value
+            self.shown[key].setdefault(entry, time.monotonic())
             if told:
                 self.told.add(version)
 
@@ -97,6 +113,30 @@ class Versions(History):
         with self.lock:
             found = [entry for entry in self.known.get(key, {}).items() if not objects or entry[1] is not None]
         return seeded.choice(found) if found else None
+
+    def narrowed(self, key: str, operations: list[Operation]) -> list[Operation]:
+        """Without writes that nobody was ever shown: a version stays until its id is used to delete it, and in the end
+        all that are left are listed. One that was shown, and that only one operation can have made, was made by then.
+        """
+        before = _entries(self.initial.get(key))
+        strange: dict[str | None, list[tuple[Entry, float]]] = {}  # versions that no answer to a write told
+        for entry, first in self.shown[key].items():
+            if isinstance(entry, tuple) and entry[0] not in self.told and entry not in before:
+                strange.setdefault(entry[1], []).append((entry, first))
+        makers = Counter(one.step.entry[1] for one in operations if one.optional and isinstance(one.step, Push))
+        found = []
+        for one in operations:
+            if one.optional and isinstance(one.step, Push):
+                made = strange.get(one.step.entry[1], [])
+                if not made:
+                    continue
+                if len(made) == makers[one.step.entry[1]] == 1:
+                    (entry, first), step = made[0], one.step
+                    one = dataclasses.replace(
+                        one, step=dataclasses.replace(step, entry=entry), end=first, optional=False
+                    )
+            found.append(one)
+        return found
 
     def is_same(self, held: Entry, seen: Entry) -> bool:
         """Whether a version in the state can be the one that was seen."""
@@ -158,8 +198,8 @@ class VersionedLoad(Load):
     ) -> Entry | None:
         """A call that puts `value` on top of the key; the version that its answer names, or None without an answer."""
         answer = self.run(
-            key, f"{name} {value}", pushes((alias(), value), fits), call,
-            lambda answer: pushes((answer[version_id], value), fits),
+            key, f"{name} {value}", Push((alias(), value), fits), call,
+            lambda answer: Push((answer[version_id], value), fits),
         )  # fmt: skip
         if answer is None:
             return None
@@ -255,7 +295,7 @@ class VersionedLoad(Load):
             return
         self._history.forget(key, chosen[0])
         self.run(
-            key, f"delete of version {chosen}", removes(chosen[0]),
+            key, f"delete of version {chosen}", Remove(chosen[0]),
             lambda: client.delete_object(Bucket=self.bucket, Key=key, VersionId=chosen[0]),
         )  # fmt: skip
 
