@@ -27,8 +27,9 @@ RESTORE = ("restore-written",)
 COPIES = tuple(f"copy-{stage}" for stage in ("run", "claimed", "copied", "compared", "settled", "moved", "retired"))
 #: How many times a point of the foreground may be passed under load before the process dies there.
 SPREAD = 40
-#: The same of snapshots, of which there are so many a second that a new base follows every second.
-SNAPSHOT_SPREAD = 3
+#: The same of changes in snapshots, of which there are so many a second that a new base follows every few seconds: the
+#: other points of snapshots are passed once for each of those.
+CHANGES_SPREAD = 3
 OFTEN = {"ATOLL_SNAPSHOTS_EVERY": "200ms", "ATOLL_SNAPSHOTS_RETENTION": "2s"}
 ROOMS = Path(__file__).resolve().parents[2]
 
@@ -59,7 +60,7 @@ def test_crash_point(point: str, tmp_path: Path, hits: int, figure: Callable[[st
     provoke = provoker(rig, point)
     spread = 1 if provoke else SPREAD
     if point in SNAPSHOTS:
-        rig.environment, spread = OFTEN, SNAPSHOT_SPREAD
+        rig.environment, spread = OFTEN, CHANGES_SPREAD if point == "snapshot-changes" else 1
     if point == "collection-epoch":
         rig.start()
         rig.server.stop()
