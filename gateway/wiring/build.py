@@ -165,9 +165,10 @@ class Gateway:
         for worker in shared:
             on_close(worker.release)
         on_close(migrator.close)
+        keeper = EpochKeeper(epochs, lost=self._lost, note=partial(presence, self))
         own: list[Worker] = [
             HealthWorker(self.bodies, self.placer, self.clock),
-            EpochKeeper(epochs, lost=self._lost, note=partial(presence, self)),
+            keeper,
             self.tally,
         ]
         if not self.catalog.exclusive:
@@ -200,6 +201,7 @@ class Gateway:
         scheme = "https" if settings.tls.certificate else "http"
         self.endpoint = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
         self._why_not_ready = ""
+        self.runner.wake(keeper.name)  # the others learn where this one is
         log.info("serving", extra={"fields": {"endpoint": self.endpoint, "deployment": self.deployment.row.id.hex()}})
         return self.endpoint
 

@@ -113,8 +113,9 @@ def test_a_client_that_asks_before_it_sends_is_answered(balancer: Balancer, buck
     wire = Wire(balancer.http)
     expect = ("Expect", "100-continue")
     heard = wire.say(wire.head("PUT", f"/{bucket}/refused", None, [("Content-Length", "1000000"), expect], who=None))
-    # HAProxy leaves it to the gateway, which refuses before the body; nginx asks for the body by itself.
-    assert heard.statuses == ([403] if balancer.environment == "haproxy" else [100])
+    # HAProxy leaves it to the gateway, which refuses before the body; nginx asks for the body by itself, and may have
+    # heard of the refusal as soon.
+    assert heard.statuses in ([[403]] if balancer.environment == "haproxy" else [[100], [100, 403]])
     with wire.connect() as connection:
         connection.sendall(wire.head("PUT", f"/{bucket}/taken", None, [("Content-Length", "5"), expect]))
         assert hear(connection).statuses == [100]
