@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.harness.linearizability import NEVER, Operation, Step
-from tests.harness.versioned import Entries, Entry, Push, Remove, Versions, alias, lacks
+from tests.harness.versioned import UNTOLD, Entries, Entry, Push, Remove, Versions, lacks
 
 KEY = "key"
 ONE: Entry = ("id1", "one")
@@ -31,14 +33,11 @@ class Story:
             self.add(f"wrote {entry}", Push(entry))
 
     def unanswered(self, value: str | None) -> None:
-        self.add(f"lost {value}", Push((alias(), value)), optional=True)
+        self.add(f"lost {value}", Push((UNTOLD, value)), optional=True)
 
     def holds(self, *entries: Entry) -> bool:
         """Whether a key that has these versions in the end, newest first, can be explained."""
-        seen: Entries = entries
-        for entry in seen:
-            self.history.learn(KEY, entry)
-        self.add("list", self.history.sees_all(seen))
+        self.history.end(KEY, entries, self.now, time.monotonic())
         return not self.history.violations()
 
 
@@ -121,3 +120,36 @@ def test_an_outage_of_many_unanswered_writes_is_no_riddle() -> None:
             told.unanswered(f"lost {number}")
             told.unanswered(None)
         assert told.holds(left, ONE) is good
+
+
+def test_many_unanswered_writes_of_the_same_value_are_no_riddle() -> None:
+    """Markers that nothing tells apart, one of them deleted; and their order in the end is what it is."""
+    markers: Entries = tuple((f"marker {number}", None) for number in range(12))
+    for left, good in ((markers[1:], True), (markers, False), ((*markers[1:], ("more", None)), False)):
+        told = story(ONE)
+        for number in range(12):
+            told.unanswered(None)
+            told.wrote((f"told {number}", f"{number}"))
+            told.add("delete", Remove(f"told {number}"))
+        told.history.learn(KEY, markers[0])
+        told.add("get", told.history.sees_latest(markers[0]))
+        told.add("lost delete", Remove(markers[0][0]), optional=True)
+        told.add("gone", lacks(markers[0][0]))
+        assert told.holds(*left, ONE) is good
+
+
+def test_a_write_without_an_answer_that_lies_deep_in_the_end_is_found_at_once() -> None:
+    """What lies above it was written after it, whenever that was answered."""
+    told = story(ONE)
+    told.unanswered("lost")
+    later: Entries = tuple((f"id {number}", f"{number}") for number in range(200))
+    for entry in later:
+        told.wrote(entry)
+    assert told.holds(*reversed(later), ("new", "lost"), ONE)
+
+
+def test_a_deletion_of_a_version_without_an_answer_happened_or_did_not() -> None:
+    for left, good in (((TWO, ONE), True), ((ONE,), True), ((TWO,), False)):
+        told = story(ONE, TWO)
+        told.add("lost delete", Remove("id2"), optional=True)
+        assert told.holds(*left) is good

@@ -1,17 +1,17 @@
 """Mixed load on a bucket with versioning, and what it must look like afterwards.
 
 A key's state is its versions, newest first, each an id and a value (None for a delete marker). A write that was never
-answered may have made a version whose id nobody was told: it stands under an alias until something shows the id.
+answered may have made a version; if it did, its id is shown by whatever sees the key next, at the latest by the listing
+at the end. So a history is checked with the versions that strange ids tell of in the place of such writes.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import time
 import urllib.request
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 from urllib.parse import unquote
@@ -28,14 +28,9 @@ Entry: TypeAlias = tuple[str, str | None]
 #: Versions of a key, newest first.
 Entries: TypeAlias = tuple[Entry, ...]
 
-_ALIAS = "?"
 _XML = "{http://s3.amazonaws.com/doc/2006-03-01/}"
-_aliases = itertools.count()
-
-
-def alias() -> str:
-    """What a version is called whose id no answer told."""
-    return f"{_ALIAS}{next(_aliases)}"
+#: The id of a version that no answer told.
+UNTOLD = ""
 
 
 def _entries(state: State) -> Entries:
@@ -84,7 +79,7 @@ def fits(condition: Callable[[Entries], bool]) -> Step:
 
 class Versions(History):
     """A history of versioned keys. `known` has the versions of each key whose ids were shown and that nobody was seen
-    to delete; `told` the ids that came as the answer to the write that made them: an alias never stands for those.
+    to delete; `told` the ids that came as the answer to the write that made them; `left` what was listed in the end.
     `shown` has when an answer first showed a version of the key."""
 
     def __init__(self) -> None:
@@ -92,6 +87,7 @@ class Versions(History):
         self.known: dict[str, dict[str, str | None]] = {}
         self.told: set[str] = set()
         self.values: dict[str, str | None] = {}
+        self.left: dict[str, Entries] = defaultdict(tuple)
 
     def learn(self, key: str, entry: Entry, *, told: bool = False) -> None:
         """An answer showed a version. Raises AssertionError where another one showed it differently."""
@@ -114,58 +110,67 @@ class Versions(History):
             found = [entry for entry in self.known.get(key, {}).items() if not objects or entry[1] is not None]
         return seeded.choice(found) if found else None
 
+    def end(self, key: str, entries: Entries, start: float, end: float) -> None:
+        """All versions of the key were listed, newest first, after everything else."""
+        for entry in entries:
+            self.learn(key, entry)
+        self.left[key] = entries
+        step = fits(lambda state: state == entries)
+        self.add(key, Operation(f"list {entries}", start, step, end))
+
     def narrowed(self, key: str, operations: list[Operation]) -> list[Operation]:
-        """Without writes that nobody was ever shown: a version stays until its id is used to delete it, and in the end
-        all that are left are listed. One that was shown, and that only one operation can have made, was made by then.
+        """The operations with all that is known in the end, lest the search try what can't be.
+
+        Of writes without an answer only those count whose versions were shown, and by then; of deletions of a version
+        those whose version is gone. Versions that are left were made in the order in which they lie.
         """
-        before = _entries(self.initial.get(key))
-        strange: dict[str | None, list[tuple[Entry, float]]] = {}  # versions that no answer to a write told
-        for entry, first in self.shown[key].items():
-            if isinstance(entry, tuple) and entry[0] not in self.told and entry not in before:
-                strange.setdefault(entry[1], []).append((entry, first))
-        makers = Counter(one.step.entry[1] for one in operations if one.optional and isinstance(one.step, Push))
+        left = self.left[key]
+        above = {entry: frozenset(left[:place]) for place, entry in enumerate(left)}
+        lost: dict[str | None, list[Operation]] = {}  # writes without an answer, by value
         found = []
         for one in operations:
             if one.optional and isinstance(one.step, Push):
-                made = strange.get(one.step.entry[1], [])
-                if not made:
-                    continue
-                if len(made) == makers[one.step.entry[1]] == 1:
-                    (entry, first), step = made[0], one.step
-                    one = dataclasses.replace(
-                        one, step=dataclasses.replace(step, entry=entry), end=first, optional=False
-                    )
-            found.append(one)
+                lost.setdefault(one.step.entry[1], []).append(one)
+            elif one.optional and isinstance(one.step, Remove):
+                if one.step.version not in dict(left):
+                    found.append(dataclasses.replace(one, optional=False))
+            else:
+                found.append(one)
+        found += self._made(key, lost)
+        for place, one in enumerate(found):
+            if isinstance(one.step, Push) and one.step.entry in above:
+                found[place] = dataclasses.replace(one, step=_below(one.step, above[one.step.entry]))
         return found
 
-    def is_same(self, held: Entry, seen: Entry) -> bool:
-        """Whether a version in the state can be the one that was seen."""
-        if held[0].startswith(_ALIAS):
-            return held[1] == seen[1] and seen[0] not in self.told
-        return held == seen
+    def _made(self, key: str, lost: dict[str | None, list[Operation]]) -> list[Operation]:
+        """What must have happened of writes without an answer. Where several had the same value it isn't known which of
+        them made a version, but none made two."""
+        before = _entries(self.initial.get(key))
+        shown = {entry: at for entry, at in self.shown[key].items() if isinstance(entry, tuple)}
+        found = []
+        for value, writes in lost.items():
+            made = [entry for entry in shown if entry[1] == value and entry[0] not in self.told and entry not in before]
+            start, either = min(one.start for one in writes), _any([one.step for one in writes])
+            for entry in sorted(made, key=shown.__getitem__)[: len(writes)]:
+                found.append(Operation(f"{writes[0].name}: {entry[0]}", start, Push(entry, either), shown[entry]))
+        return found
 
     def sees_latest(self, seen: Entry | None) -> Step:
         """The latest version was seen, or that there is none."""
-
-        def step(state: State) -> Applied | None:
-            entries = _entries(state)
-            if seen is None:
-                return None if entries else Applied(())
-            return Applied((seen, *entries[1:])) if entries and self.is_same(entries[0], seen) else None
-
-        return step
+        return fits(lambda entries: entries[:1] == ((seen,) if seen else ()))
 
     def sees(self, seen: Entry) -> Step:
         """A version was seen by its id, which an answer had shown before."""
         return fits(lambda entries: seen in entries)
 
-    def sees_all(self, seen: Entries) -> Step:
-        def step(state: State) -> Applied | None:
-            entries = _entries(state)
-            same = len(entries) == len(seen) and all(map(self.is_same, entries, seen))
-            return Applied(seen) if same else None
 
-        return step
+def _any(steps: Sequence[Step]) -> Callable[[Entries], bool]:
+    return lambda entries: any(step(entries) for step in steps)
+
+
+def _below(step: Push, newer: frozenset[Entry]) -> Push:
+    """Of a version that lies below `newer` ones in the end: it wasn't put on top of any of them."""
+    return dataclasses.replace(step, fits=lambda state: newer.isdisjoint(state) and step.fits(state))
 
 
 class VersionedLoad(Load):
@@ -194,11 +199,11 @@ class VersionedLoad(Load):
         value: str | None,
         call: Callable[[], Mapping[str, Any]],
         version_id: str = "VersionId",
-        fits: Callable[[Entries], bool] = lambda _: True,
+        fits: Callable[[Entries], bool] = _always,
     ) -> Entry | None:
         """A call that puts `value` on top of the key; the version that its answer names, or None without an answer."""
         answer = self.run(
-            key, f"{name} {value}", Push((alias(), value), fits), call,
+            key, f"{name} {value}", Push((UNTOLD, value), fits), call,
             lambda answer: Push((answer[version_id], value), fits),
         )  # fmt: skip
         if answer is None:
@@ -383,10 +388,7 @@ def settle_versions(server: Door, bucket: str, history: Versions) -> Versions:
     start = time.monotonic()
     there = listed_versions(server, bucket)
     for key in sorted({*history.operations, *history.initial, *there}):
-        entries = there.get(key, ())
-        for entry in entries:
-            history.learn(key, entry)
-        history.add(key, Operation(f"list {entries}", start, history.sees_all(entries), time.monotonic()))
+        history.end(key, there.get(key, ()), start, time.monotonic())
         read_latest(client, bucket, key, history)
     violations = history.violations()
     assert not violations, "\n".join(violations)
