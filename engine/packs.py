@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from catalog.epochs import Epochs
 from catalog.errors import IN_DOUBT
 from catalog.interface import Catalog, Transaction
-from core.buffers import Buffer
+from core.buffers import Buffer, unset
 from engine.bodies.placed import WrittenSegment
 from engine.bodies.upload import WriteTools
 from engine.classes import StorageClass
@@ -248,7 +248,7 @@ def code_pack(codec: Codec, scheme: Scheme, bodies: Sequence[Buffer]) -> Iterato
     part = memoryview(b"")
     while left:
         length = min(left, scheme.stripe_size)
-        row = memoryview(bytearray(scheme.n * -(-length // scheme.k)))
+        row = memoryview(unset(scheme.n * -(-length // scheme.k)))
         place = 0
         while place < length:
             while not part.nbytes:

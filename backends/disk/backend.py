@@ -22,7 +22,7 @@ from backends.disk.system import translate
 from backends.disk.together import Together, WholePiece
 from backends.errors import BackendError, PermanentError
 from backends.interface import Capacity, Entry, PieceSource, Properties
-from core.buffers import Buffer
+from core.buffers import Buffer, unset
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -197,7 +197,7 @@ class DiskBackend:
                 return await self._get_unopened(locator, offset, length)
             file.checked = now
         length = max(0, min(length, file.size - offset))
-        buffer = bytearray(length)
+        buffer = unset(length)
         held = self._read_cached(file, buffer, offset)
         if held == length:
             return buffer
@@ -229,7 +229,7 @@ class DiskBackend:
         return file
 
     def _get_cached(self, file: PieceFile, offset: int, length: int) -> Buffer | None:
-        buffer = bytearray(length)
+        buffer = unset(length)
         return buffer if self._read_cached(file, buffer, offset) == length else None
 
     def _read_cached(self, file: PieceFile, buffer: bytearray, offset: int) -> int:

@@ -14,7 +14,7 @@ from backends.disk.place import Place
 from backends.disk.system import close_quietly, list_folder, read_all, translate
 from backends.errors import NotFound, Unreadable
 from backends.interface import Entry
-from core.buffers import Buffer
+from core.buffers import Buffer, unset
 
 #: What a file of a piece is called.
 NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{32}")
@@ -46,7 +46,7 @@ def open_and_read(place: Place, name: str, offset: int, length: int) -> tuple[Pi
     except OSError as error:
         raise _missing(place, name, error) from error
     file = PieceFile(descriptor, time.monotonic())
-    buffer = bytearray(max(0, min(length, file.size - offset)))
+    buffer = unset(max(0, min(length, file.size - offset)))
     return file, read_on(place, file, buffer, offset, 0)
 
 

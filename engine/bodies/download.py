@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from typing import NamedTuple
 
-from core.buffers import Buffer
+from core.buffers import Buffer, unset
 from engine.bodies.locations import Locations
 from engine.errors import Damaged, Unavailable
 from engine.records_data import BodyRow
@@ -93,7 +93,7 @@ class Download:
             if frames.count == 1 == len(parts):
                 plain: Buffer = opener.open_frame(frames.first, parts[0])
             else:
-                plain = bytearray(frames.plain_length)
+                plain = unset(frames.plain_length)
                 opener.open_scattered(frames.first, parts, plain)
         except DamagedFrame:
             return None  # `fetch` finds it again, counts it and recovers
@@ -151,7 +151,7 @@ class Download:
     def _open_inline(
         self, opener: BodyOpener, sealed: bytes, first: int, offset: int, length: int, plain: int
     ) -> bytearray:
-        out = bytearray(plain)
+        out = unset(plain)
         try:
             opener.open(first, memoryview(sealed)[offset : offset + length], out)
         except DamagedFrame as error:
@@ -166,7 +166,7 @@ class Download:
         parts: list[Buffer] = []
         for run, segment in zip(runs, segments, strict=True):
             parts += await self._reader.sealed(segment, run.offset, run.length)
-        out = bytearray(plain)
+        out = unset(plain)
         try:
             if plain <= _INLINE_OPEN:
                 opener.open_scattered(first, parts, out)
@@ -201,7 +201,7 @@ class Download:
                         self._tools.counters.damaged_reads += 1
                         raise
                 options.append(found)
-        out = bytearray(plain)
+        out = unset(plain)
         loop = asyncio.get_running_loop()
         for choice in itertools.islice(itertools.product(*options), _MAX_TRIES):
             parts = [part for stripe in choice for part in stripe]
@@ -274,7 +274,7 @@ def _read_and_open(opener: BodyOpener, first: int, reads: list[Read], plain: int
         if part is None:
             return None
         parts.append(part)
-    out = bytearray(plain)
+    out = unset(plain)
     try:
         opener.open_scattered(first, parts, out)
     except DamagedFrame:

@@ -12,7 +12,7 @@ from typing import TypeVar
 from catalog.epochs import Epochs, Pin
 from catalog.errors import IN_DOUBT, CatalogFull, CommitUnknown, EpochLost
 from catalog.interface import Catalog, Reader, Transaction
-from core.buffers import Source
+from core.buffers import Source, unset
 from core.crashpoints import reach
 from core.ids import new_id
 from engine import references
@@ -163,7 +163,7 @@ class BodyStore:
         finish: Finish,
     ) -> StoredBody:
         length = len(data)
-        sealed = bytearray(sealed_length(length))
+        sealed = unset(sealed_length(length))
         if length <= _INLINE_WORK:
             for digest in digests:
                 digest.update(data)

@@ -7,6 +7,7 @@ from collections import deque
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from core.buffers import unset
 from engine.bodies.intake import BufferPool, DigestLine, Intake
 from engine.bodies.placed import WrittenSegment
 from engine.classes import StorageClass
@@ -191,5 +192,5 @@ class Upload:
 def _seal(codec: Codec, scheme: Scheme, sealer: BodySealer, frame: int, plain: memoryview, last: bool) -> Stripe:
     shard = -(-sealed_length(plain.nbytes) // scheme.k)
     # Nodes keep views of the row until they have written it, so every stripe gets a fresh one.
-    row = memoryview(bytearray(scheme.n * shard))
+    row = memoryview(unset(scheme.n * shard))
     return seal_stripe(codec, scheme, sealer, frame, plain, row, last=last)
