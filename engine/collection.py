@@ -57,6 +57,8 @@ PATIENCE = 30.0
 #: Of so many turns with other work, one looks for pieces without rows all the same.
 SWEEP_EVERY = 16
 _BATCH = 256
+#: Pieces of a node that wait for a snapshot together: each lets go what was read before it, at once so many.
+_WAITING = 16 * _BATCH
 _SIDE_BY_SIDE = 16
 _U32 = 4
 #: A name of `engine.segments.write.piece_name`, whose first half is an epoch.
@@ -148,12 +150,13 @@ class CollectionWorker:
 
     async def _passed(self, prefix: bytes, after: bytes = b"") -> list[bytes]:
         """Queue rows that no running read can precede; none while one still can. Those behind the row `after` first."""
+        limit = _WAITING if prefix.startswith(QUEUE_PIECE) else _BATCH
 
         async def scan(reader: Reader) -> list[bytes]:
             start, end = after + b"\0" if after else prefix, prefix_end(prefix)
-            rows = await reader.scan(start, end, limit=_BATCH, keys_only=True)
+            rows = await reader.scan(start, end, limit=limit, keys_only=True)
             if after and not rows:
-                rows = await reader.scan(prefix, end, limit=_BATCH, keys_only=True)
+                rows = await reader.scan(prefix, end, limit=limit, keys_only=True)
             return [key for key, _ in rows]
 
         catalog = self._bodies.catalog
@@ -166,7 +169,9 @@ class CollectionWorker:
         if keys and not (await self._epochs.all_passed(sequence) and await self._recoverable(prefix, sequence)):
             self._batches[prefix] = (keys, sequence)
             return []
-        return keys
+        if len(keys) > _BATCH:
+            self._batches[prefix] = (keys[_BATCH:], sequence)
+        return keys[:_BATCH]
 
     async def _recoverable(self, prefix: bytes, sequence: int) -> bool:
         """Whether a restore would not want back what these rows let go: only pieces are lost for good."""
@@ -241,6 +246,8 @@ class CollectionWorker:
         due = [key for key in keys if self._refusals.is_due((node.id, key[len(QUEUE_PIECE) + ID :]))]
         done, tried = await self._delete(node, [key[len(QUEUE_PIECE) + ID :] for key in due])
         self._cursors[node.id] = keys[-1] if tried == len(due) else due[tried - 1]
+        if len(done) < len(keys):
+            self._batches.pop(QUEUE_PIECE + node.id, None)  # what follows is looked for anew
         reach("collection-pieces")
         if not done:
             return not due and more and len(keys) == _BATCH
