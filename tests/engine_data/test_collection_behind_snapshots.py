@@ -1,4 +1,4 @@
-"""Pieces go once a snapshot shows that nothing needs them: all that it shows, however many, and none that it doesn't."""
+"""Pieces go once a snapshot shows that nothing needs them: all that it shows, however many, and nothing else."""
 
 from __future__ import annotations
 
