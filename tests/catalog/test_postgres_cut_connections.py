@@ -84,9 +84,8 @@ async def test_a_cut_at_any_byte_neither_loses_nor_repeats_a_commit(
             assert await count(catalog, done) == done
         proxy.cut_after()
         assert await value(catalog) == len(points)
-        assert (
-            proxy.cuts >= len(points) / 3
-        )  # where the connection went on, the later points come after the last answer
+        # Where the connection went on, the later points come after the last answer.
+        assert proxy.cuts >= len(points) / 3
         assert catalog.commit_counters.resolved > 0
         assert catalog.commit_counters.unknown == 0
         assert catalog.connections[1] <= 1, "connections that nobody uses are given back"

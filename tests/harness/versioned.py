@@ -125,6 +125,7 @@ class Versions(History):
         those whose version is gone. Versions that are left were made in the order in which they lie.
         """
         left = self.left[key]
+        kept = dict(left)
         above = {entry: frozenset(left[:place]) for place, entry in enumerate(left)}
         lost: dict[str | None, list[Operation]] = {}  # writes without an answer, by value
         found = []
@@ -132,7 +133,7 @@ class Versions(History):
             if one.optional and isinstance(one.step, Push):
                 lost.setdefault(one.step.entry[1], []).append(one)
             elif one.optional and isinstance(one.step, Remove):
-                if one.step.version not in dict(left):
+                if one.step.version not in kept:
                     found.append(dataclasses.replace(one, optional=False))
             else:
                 found.append(one)
