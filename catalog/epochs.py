@@ -184,7 +184,7 @@ class Epochs:
         of their last beat."""
         if self.oldest() < sequence:
             return False
-        if self._alone:
+        if self._alone and self._catalog.exclusive:
             return True
 
         async def horizons(reader: Reader) -> list[int]:

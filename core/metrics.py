@@ -19,6 +19,10 @@ from prometheus_client.registry import Collector
 #: What a source yields: label values by label name, and the number.
 Sample = tuple[dict[str, str], float]
 
+#: One sample as another process tells it: family, name, labels with their values, and the number.
+Figure = tuple[str, str, tuple[tuple[str, str], ...], float]
+_Key = tuple[str, tuple[tuple[str, str], ...]]
+
 #: Upper bounds of the latency histogram in seconds.
 LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -111,6 +115,39 @@ class Metrics:
         """Add a metric whose samples `read` gives at scrape time; all samples carry the same label names."""
         self._registry.register(_Source(name, documentation, kind, read))
 
-    def render(self) -> bytes:
-        """All metrics in OpenMetrics text, which Prometheus reads."""
-        return bytes(generate_openmetrics(self._registry))  # type: ignore[no-untyped-call]
+    def figures(self) -> list[Figure]:
+        """All metrics as plain figures, for `render` of another process."""
+        return [
+            (family.name, sample.name, tuple(sample.labels.items()), sample.value)
+            for family in self._registry.collect()
+            for sample in family.samples
+        ]
+
+    def render(self, others: Iterable[Figure] = ()) -> bytes:
+        """All metrics in OpenMetrics text, which Prometheus reads, with the figures of other processes added up. Of
+        families that this process does not have nothing is shown."""
+        if not others:
+            return bytes(generate_openmetrics(self._registry))  # type: ignore[no-untyped-call]
+        added: dict[str, dict[_Key, float]] = {}
+        for family, name, labels, value in others:
+            series = added.setdefault(family, {})
+            series[name, labels] = series.get((name, labels), 0.0) + value
+        return bytes(generate_openmetrics(_Sum(self._registry.collect(), added)))  # type: ignore[no-untyped-call]
+
+
+class _Sum:
+    """What a registry collected, with figures added."""
+
+    def __init__(self, families: Iterable[Metric], added: dict[str, dict[_Key, float]]) -> None:
+        self._families, self._added = families, added
+
+    def collect(self) -> Iterable[Metric]:
+        for family in self._families:
+            more = self._added.get(family.name, {})
+            for place, sample in enumerate(family.samples):
+                key = (sample.name, tuple(sample.labels.items()))
+                if key in more:
+                    family.samples[place] = sample._replace(value=sample.value + more.pop(key))
+            for (name, labels), value in more.items():
+                family.add_sample(name, dict(labels), value)
+            yield family

@@ -129,3 +129,33 @@ class SettlingWorker:
                 txn.delete(key)
 
         await self._bodies.catalog.transact(forget)
+
+
+class SettledElsewhere:
+    """Lets go of the room in the stage of bodies that another process has settled. Named `stage`."""
+
+    name = "stage"
+    interval = 0.25
+
+    def __init__(self, bodies: BodyStore) -> None:
+        self._bodies = bodies
+
+    async def turn(self) -> WorkerState:
+        """Look at the oldest; what still waits is looked at again after the others."""
+        stage = self._bodies.stage
+        looked = [stage.staged.popleft() for _ in range(min(len(stage.staged), _PAGE))]
+
+        async def look(reader: Reader) -> list[bytes | None]:
+            return await reader.get_many([STAGED + body_id for body_id, _ in looked])
+
+        moved = 0
+        for (body_id, size), row in zip(looked, await self._bodies.catalog.read(look), strict=True):
+            if row is None:
+                moved += 1
+                stage.leave(size)
+            else:
+                stage.staged.append((body_id, size))
+        return WorkerState.BUSY if 2 * moved > len(looked) else WorkerState.IDLE
+
+    def report(self) -> WorkerReport:
+        return WorkerReport(progress=f"{self._bodies.stage.waiting} bytes wait")

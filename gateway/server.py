@@ -19,7 +19,7 @@ from aiohttp import web
 from core.errors import StartRefused
 from core.http.connection import Connection, ConnectionServer, error_response, is_last
 from core.http.limits import TokenBucket
-from core.http.listening import Listener
+from core.http.listening import Door, Listener
 from core.http.tls import Certificate
 from core.metrics import Metrics, Sample
 from gateway.server_pages import Pages
@@ -35,9 +35,10 @@ _READ_BUFFER = 1 << 20  # a stripe: what may wait in memory for a slow pipeline,
 
 
 class Server:
-    """One listening server. `start`, then `drain` once; both on the same event loop.
+    """One server. `open`, mostly `listen`, then `drain` once; all on the same event loop.
 
-    `ready` tells whether the rooms behind can serve (empty string) or why not.
+    `ready` tells whether the rooms behind can serve (empty string) or why not. `page` makes the page of metrics where
+    it is more than this server's own.
     """
 
     def __init__(
@@ -49,16 +50,18 @@ class Server:
         tls: TlsSettings,
         metrics: Metrics,
         ready: Callable[[], str],
+        page: Callable[[], Awaitable[bytes]] | None = None,
     ) -> None:
         self._handler = handler
         self._http, self._limits, self._tls = http, limits, tls
-        self._pages = Pages(metrics, self._not_ready)
+        self._pages = Pages(page or _own_page(metrics), self._not_ready)
         self._ready = ready
         self._draining = False
         self._hurry = asyncio.Event()
         self._under_way = 0
         self._refused = 0
         self._server: ConnectionServer | None = None
+        self._door: Door | None = None
         self._listener: Listener | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._certificate: Certificate | None = None
@@ -70,8 +73,8 @@ class Server:
         """Requests being handled now; paces background work."""
         return self._under_way
 
-    async def start(self, host: str, port: int) -> tuple[str, int]:
-        """Listen; the address in use (the port that was taken for port 0). Raises StartRefused or ConfigError."""
+    async def open(self) -> None:
+        """Be able to serve connections that are let in. Raises ConfigError for a certificate that can't be used."""
         context = None
         if self._tls.certificate is not None and self._tls.key is not None:
             self._certificate = Certificate(self._tls.certificate, self._tls.key)
@@ -89,12 +92,25 @@ class Server:
             lingering_time=2.0,
             read_bufsize=_READ_BUFFER,
         )
+        self._door = Door(self._server, context)
+        self._tasks.append(asyncio.create_task(self._server.watch(http.timeouts())))
+
+    async def listen(
+        self, host: str, port: int, *, pass_on: Callable[[socket.socket], bool] | None = None
+    ) -> tuple[str, int]:
+        """After `open`: accept connections, but those that `pass_on` takes; the address in use (the port that was taken
+        for port 0). Raises StartRefused."""
+        assert self._door is not None
         try:
-            self._listener = await Listener.open(self._server, host, port, tls=context)
+            self._listener = await Listener.open(self._door, host, port, pass_on=pass_on)
         except OSError as error:
             raise StartRefused(f"cannot listen on {host}:{port}: {_reason(error)}") from error
-        self._tasks.append(asyncio.create_task(self._server.watch(http.timeouts())))
         return self._listener.address
+
+    def let_in(self, connection: socket.socket) -> None:
+        """After `open`: serve a connection that another process accepted."""
+        assert self._door is not None
+        self._door.let_in(connection)
 
     def reload_certificate(self) -> None:
         """Take new certificate files into service (SIGHUP)."""
@@ -123,6 +139,8 @@ class Server:
             await self._wait_hurry(self._http.drain_delay)
         if self._listener is not None:
             await self._listener.close()
+        elif self._door is not None:
+            await self._door.close()
         if server is not None:
             settled = loop.time() + _SETTLE
             while (server.connections or loop.time() < settled) and loop.time() < deadline:
@@ -182,6 +200,13 @@ def _closing(request: web.BaseRequest, response: web.StreamResponse) -> web.Stre
     if is_last(request) and not response.prepared:  # a head that has left said already whether the connection stays
         response.force_close()
     return response
+
+
+def _own_page(metrics: Metrics) -> Callable[[], Awaitable[bytes]]:
+    async def render() -> bytes:
+        return metrics.render()
+
+    return render
 
 
 def _reason(error: OSError) -> str:

@@ -5,7 +5,7 @@ They tell nothing of what is stored and need no signature.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -16,7 +16,7 @@ from core.metrics import Metrics
 class Pages:
     """`/-/health/live`: the process turns. `/-/health/ready`: it can serve now. `/-/metrics`."""
 
-    def __init__(self, metrics: Metrics, not_ready: Callable[[], str]) -> None:
+    def __init__(self, metrics: Callable[[], Awaitable[bytes]], not_ready: Callable[[], str]) -> None:
         self._metrics = metrics
         self._not_ready = not_ready
 
@@ -28,8 +28,8 @@ class Pages:
         if request.method not in ("GET", "HEAD"):
             return error_response(405, "MethodNotAllowed", "This page can only be read.")
         if path == "/-/metrics":
-            headers = {"Content-Type": self._metrics.content_type, "Server": "Atoll"}
-            return web.Response(body=self._metrics.render(), headers=headers)
+            headers = {"Content-Type": Metrics.content_type, "Server": "Atoll"}
+            return web.Response(body=await self._metrics(), headers=headers)
         reason = self._not_ready() if path == "/-/health/ready" else ""
         status, text = (503, f"not ready: {reason}\n") if reason else (200, "ok\n")
         return web.Response(status=status, text=text, headers={"Server": "Atoll"})

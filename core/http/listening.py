@@ -3,67 +3,138 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import errno
 import logging
-import os
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Final
 
 log = logging.getLogger("atoll.http")
 
-_BACKLOG = 1024
-_HANDSHAKE = 3.0  # seconds that a client has for its TLS handshake with a server that ends
+_BACKLOG: Final = 1024
+_AT_ONCE: Final = 64  # connections that are accepted between two turns of the loop
+_EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_PAUSE: Final = 1.0  # seconds without accepting when descriptors or memory are used up
+_HANDSHAKE: Final = 60.0  # seconds that a client has for its TLS handshake
+_LAST_HANDSHAKE: Final = 3.0  # the same with a server that ends
+
+
+class Door:
+    """Where accepted connections come in: each gets a protocol of `factory`, behind TLS if there is a context."""
+
+    def __init__(self, factory: Callable[[], asyncio.BaseProtocol], tls: ssl.SSLContext | None) -> None:
+        self._factory, self._tls = factory, tls
+        self._loop = asyncio.get_running_loop()
+        self._joining: set[asyncio.Task[None]] = set()
+        self._patience = _HANDSHAKE
+
+    def let_in(self, one: socket.socket) -> None:
+        """Serve a connected socket, which belongs to the door from now on."""
+        task = self._loop.create_task(self._join(one), name="connection")
+        self._joining.add(task)
+        task.add_done_callback(self._joining.discard)
+
+    async def _join(self, one: socket.socket) -> None:
+        patience = self._patience if self._tls is not None else None
+        try:
+            await self._loop.connect_accepted_socket(self._factory, one, ssl=self._tls, ssl_handshake_timeout=patience)
+        except Exception as error:  # whatever a client does in its handshake is its own affair
+            one.close()
+            log.info("connection lost while it was opened", extra={"fields": {"error": str(error)}})
+
+    async def close(self) -> None:
+        """Wait for those that are being let in."""
+        self._patience = _LAST_HANDSHAKE
+        if self._joining:
+            await asyncio.wait(self._joining, timeout=_LAST_HANDSHAKE)
+        for task in self._joining:
+            task.cancel()
+        await asyncio.gather(*self._joining, return_exceptions=True)
 
 
 class Listener:
-    """Accepts connections for `factory`, one protocol each. `open`, then `close` once."""
+    """Accepts connections and lets them in at a door. `open`, then `close` once.
+
+    `pass_on` may take a connection elsewhere: it returns whether it did, and then the socket is its own.
+    """
 
     def __init__(
-        self, server: asyncio.Server, factory: Callable[[], asyncio.BaseProtocol], tls: ssl.SSLContext | None
+        self, sockets: list[socket.socket], door: Door, pass_on: Callable[[socket.socket], bool] | None
     ) -> None:
-        self._server, self._factory, self._tls = server, factory, tls
-        name = server.sockets[0].getsockname()
+        self._sockets, self._door, self._pass_on = sockets, door, pass_on
+        self._loop = asyncio.get_running_loop()
+        self._pauses: dict[int, asyncio.TimerHandle] = {}
+        name = sockets[0].getsockname()
         #: Host and port in use, of the first address when the host has several.
         self.address: tuple[str, int] = (name[0], name[1])
+        for one in sockets:
+            self._loop.add_reader(one, self._accept, one)
 
     @classmethod
     async def open(
-        cls,
-        factory: Callable[[], asyncio.BaseProtocol],
-        host: str,
-        port: int,
-        *,
-        tls: ssl.SSLContext | None = None,
+        cls, door: Door, host: str, port: int, *, pass_on: Callable[[socket.socket], bool] | None = None
     ) -> Listener:
         """Listen on every address of `host`; port 0 takes a free one. Raises OSError."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(factory, host, port, ssl=tls, backlog=_BACKLOG, reuse_address=True)
-        return cls(server, factory, tls)
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        sockets: list[socket.socket] = []
+        try:
+            for family, kind, protocol, _, address in dict.fromkeys(found):
+                one = socket.socket(family, kind, protocol)
+                sockets.append(one)
+                one.setblocking(False)
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                one.bind(address)
+                one.listen(_BACKLOG)
+        except BaseException:
+            for one in sockets:
+                one.close()
+            raise
+        return cls(sockets, door, pass_on)
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                one, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    log.warning("a connection could not be accepted: %s", error)
+                    return
+                log.error("no more connections for now: %s", error)
+                self._loop.remove_reader(listening)
+                self._pauses[listening.fileno()] = self._loop.call_later(_PAUSE, self._go_on, listening)
+                return
+            one.setblocking(False)
+            if self._pass_on is None or not self._pass_on(one):
+                self._door.let_in(one)
+
+    def _go_on(self, listening: socket.socket) -> None:
+        del self._pauses[listening.fileno()]
+        self._loop.add_reader(listening, self._accept, listening)
 
     async def close(self) -> None:
-        """Take no new connections, but serve those that the system has accepted already.
+        """Take no new connections, but serve those that the system has accepted already. Idempotent.
 
         The system completes connections by itself and keeps them until the program accepts them; to close a listening
         socket resets those, and the request that a balancer has sent on one fails where it can't be sent again.
         """
-        left: list[socket.socket] = []
-        for one in self._server.sockets:
-            with contextlib.suppress(OSError):
-                left.append(socket.socket(fileno=os.dup(one.fileno())))
-        self._server.close()
-        accepted: list[socket.socket] = []
-        for listening in left:
-            listening.setblocking(False)
-            with listening, contextlib.suppress(OSError):
+        self._pass_on = None
+        for pause in self._pauses.values():
+            pause.cancel()
+        while self._sockets:
+            listening = self._sockets.pop()
+            self._loop.remove_reader(listening)
+            with listening:
                 while True:
-                    accepted.append(listening.accept()[0])
-        loop = asyncio.get_running_loop()
-        patience = _HANDSHAKE if self._tls is not None else None
-        joined = (
-            loop.connect_accepted_socket(self._factory, one, ssl=self._tls, ssl_handshake_timeout=patience)
-            for one in accepted
-        )
-        for result in await asyncio.gather(*joined, return_exceptions=True):
-            if isinstance(result, BaseException):
-                log.info("connection lost while it was opened", extra={"fields": {"error": str(result)}})
+                    try:
+                        one, _ = listening.accept()
+                    except OSError:
+                        break
+                    one.setblocking(False)
+                    self._door.let_in(one)
+        await self._door.close()

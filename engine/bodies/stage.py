@@ -11,6 +11,7 @@ How much may wait is bounded. Beyond that, and whenever no node set could take t
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 
 from engine.classes import StorageClasses
@@ -45,7 +46,11 @@ class Stage:
         self._looked: dict[str, tuple[float, bool]] = {}
         self.waiting = 0
         #: Called when much waits, for each body that adds to it.
-        self.settle: Callable[[], None] = lambda: None
+        self.settle: Callable[[], object] = lambda: None
+        #: Another process settles what this one stages (`engine.settling.SettledElsewhere`).
+        self.settled_elsewhere = False
+        #: What was committed and is not known to have moved, where that is so: body id and sealed bytes.
+        self.staged: deque[tuple[bytes, int]] = deque()
 
     @property
     def much(self) -> bool:
@@ -59,6 +64,11 @@ class Stage:
         if self.much:
             self.settle()
         return True
+
+    def committed(self, body_id: bytes, size: int) -> None:
+        """A body that entered is staged for good."""
+        if self.settled_elsewhere:
+            self.staged.append((body_id, size))
 
     def leave(self, size: int) -> None:
         """So many bytes wait no longer: moved, dead, or never committed. More than is known to wait is nothing new:

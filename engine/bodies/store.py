@@ -263,7 +263,9 @@ class BodyStore:
         reach("after-commit")
         for body in stored:
             self.locations.put(body.id, rows[body.id])
-            if isinstance(body.placed, Segments):
+            if isinstance(body.placed, Staged):
+                self.stage.committed(body.id, len(body.placed.sealed))
+            elif isinstance(body.placed, Segments):
                 for segment in body.placed.segments:
                     self.registry.put(Segment.of(segment.id, segment.row))
         return outcome

@@ -147,7 +147,7 @@ class Copying:
             await lease.release()
 
     async def _require_alone(self) -> None:
-        if self._catalog.exclusive:
+        if self._catalog.local:  # whoever else has it open is of this gateway
             return
         others = {epoch: note for epoch, note in (await self._epochs.notes()).items() if epoch != self._epochs.epoch}
         if others:

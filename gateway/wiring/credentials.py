@@ -37,7 +37,7 @@ async def root_credentials(
         return RootCredentials(AccessKey(settings.access_key_id, settings.secret_access_key.reveal()))
     path = settings.data / NAME
     key = new_access_key(now_us)
-    if not catalog.exclusive:
+    if not catalog.local:
         return await _shared(path, catalog, wrapper, key)
     if (stored := await catalog.read(_stored)) is not None:
         _replace(path, wrapper.unwrap(stored, _CONTEXT))

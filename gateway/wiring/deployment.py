@@ -121,7 +121,7 @@ async def open_deployment(
     Raises StartRefused when there is no deployment and none may be made, when the root key is missing or wrong, and
     FutureVersion.
     """
-    maker = "" if catalog.exclusive else _name(data)
+    maker = "" if catalog.local else _name(data)
     row = await load(catalog)
     if row is None:
         if not may_create:
@@ -146,7 +146,7 @@ async def open_deployment(
         raise StartRefused(
             f"the gateway of {row.maker} is making the deployment; wait until it is ready, or start it again there"
         )
-    if not catalog.exclusive:
+    if not catalog.local:
         await asyncio.to_thread(_bind, data, row.id)
     key_file = RootKeyFile(root_key_file or default_path(row.id))
     wrapper = key_file.read() if row.secret else key_file.make()

@@ -84,12 +84,14 @@ class Nodes:
         configured: tuple[Path, ...],
         floor: int,
         pool: Executor,
+        shared: bool,
         now_us: Callable[[], int],
     ) -> None:
+        """`shared`: other processes have the nodes' folders open, too."""
         self._catalog, self._deployment = catalog, deployment
         self._data = data.absolute()
         self._configured = tuple(path.absolute() for path in configured)
-        self._floor, self._pool, self._now_us = floor, pool, now_us
+        self._floor, self._pool, self._shared, self._now_us = floor, pool, shared, now_us
         self._rows: dict[bytes, NodeRow] = {}
         self._found: dict[bytes, Path] = {}  # by the markers of configured folders
         self.placer = LocalPlacer([])
@@ -143,7 +145,7 @@ class Nodes:
 
     def _hint(self, folder: Path) -> str:
         """How a row names a folder: a data folder that nobody shares may be moved with its nodes."""
-        if self._catalog.exclusive and folder.is_relative_to(self._data):
+        if self._catalog.local and folder.is_relative_to(self._data):
             return str(folder.relative_to(self._data))
         return str(folder)
 
@@ -187,7 +189,7 @@ class Nodes:
                 pool=self._pool,
                 floor=self._floor,
                 open_files=_OPEN_FILES,
-                shared=not self._catalog.exclusive,
+                shared=self._shared,
             )
         )
         with contextlib.suppress(BackendError):  # then it is down, and probed again and again

@@ -195,6 +195,7 @@ class GatewayOperations:
                     await rotation
                 if rotation.exception() is None:
                     held.key_file.advance(old)
+            await self._gateway.guests.renew()  # they hold the former key
             yield {"wrapped": total, "key_id": new.key_id, "end": True}
 
     async def backup(self, target: Path) -> AsyncIterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from core.errors import AtollError
 
 if TYPE_CHECKING:
     from gateway.wiring.build import Gateway
+    from gateway.wiring.rooms import Rooms
 
 
 class SeenNode(msgspec.Struct):
@@ -38,7 +39,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Presence).decode
 
 
-def presence(gateway: Gateway) -> bytes:
+def presence(gateway: Rooms) -> bytes:
     """This gateway's own, to be told."""
     placer = gateway.placer
     return _encode(

@@ -19,6 +19,7 @@ CATALOG_VARIABLE = "ATOLL_CATALOG"  # a short name of catalog.url
 COPY_VARIABLE = "ATOLL_CATALOG_COPY_TO"  # of `atoll catalog copy`
 _NOT_SETTINGS = (CONFIG_VARIABLE, CATALOG_VARIABLE, COPY_VARIABLE, crashpoints.VARIABLE)
 DEFAULT_FILE = Path("atoll.toml")
+MOST_PROCESSES = 64
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Settings:
 
     data: Path = Path("data")
     listen: str = "127.0.0.1:9000"
+    processes: int = 1
     access_key_id: str = ""
     secret_access_key: Secret = field(default_factory=lambda: Secret(""))
     region: str = "us-east-1"
@@ -99,6 +101,10 @@ class Settings:
         self.address()
         if len({path.absolute() for path in self.nodes}) != len(self.nodes):
             raise ValueError("nodes names a folder twice")
+        if not 1 <= self.processes <= MOST_PROCESSES:
+            raise ValueError(f"processes must be from 1 to {MOST_PROCESSES}")
+        if self.processes > 1 and self.catalog.url:
+            raise ValueError("processes is for a catalog in the data folder; on a database start more gateways instead")
         for network in self.trusted_proxies:
             ipaddress.ip_network(network, strict=False)
         if bool(self.access_key_id) != bool(self.secret_access_key):

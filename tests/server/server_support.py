@@ -64,7 +64,8 @@ async def running(
         metrics=metrics,
         ready=lambda: holder[0].not_ready,
     )
-    host, port = await server.start("127.0.0.1", 0)
+    await server.open()
+    host, port = await server.listen("127.0.0.1", 0)
     holder.append(Running(server, metrics, host, port))
     try:
         yield holder[0]

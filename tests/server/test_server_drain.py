@@ -78,4 +78,4 @@ async def test_a_request_that_never_ends_is_cut_at_the_bound_or_when_hurried(hur
 async def test_an_address_in_use_refuses_to_start_with_the_reason() -> None:
     async with running() as one, running() as other:
         with pytest.raises(StartRefused, match=f"cannot listen on 127.0.0.1:{one.port}: the address is in use"):
-            await other.server.start("127.0.0.1", one.port)
+            await other.server.listen("127.0.0.1", one.port)

@@ -1,0 +1,70 @@
+"""What the processes of one gateway say to each other over their channel (see `guests` and `guest`)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from core.metrics import Figure
+
+#: Figures in one message, which stays below a channel's limit.
+FIGURES: Final = 400
+#: Bytes of a page of metrics in one message.
+PAGE: Final = 96 << 10
+
+
+class Begin(msgspec.Struct, tag=1):
+    """To a guest, first: the settings, pickled."""
+
+    settings: bytes
+
+
+class Serve(msgspec.Struct, tag=2):
+    """To a guest, with a connection: it is yours."""
+
+
+class Reload(msgspec.Struct, tag=3):
+    """To a guest: take new certificate files into service."""
+
+
+class TellFigures(msgspec.Struct, tag=4):
+    """To a guest: what do you count?"""
+
+    number: int
+
+
+class Figures(msgspec.Struct, tag=5):
+    """The answer, in one or more messages."""
+
+    number: int
+    figures: list[Figure]
+    last: bool
+
+
+class Ready(msgspec.Struct, tag=6):
+    """From a guest: it can serve."""
+
+
+class Settle(msgspec.Struct, tag=7):
+    """From a guest: much that it staged waits for its pack."""
+
+
+class TellPage(msgspec.Struct, tag=8):
+    """From a guest, asked for the page of metrics: what is it?"""
+
+    number: int
+
+
+class Page(msgspec.Struct, tag=9):
+    """The answer, in one or more messages."""
+
+    number: int
+    part: bytes
+    last: bool
+
+
+Message = Begin | Serve | Reload | TellFigures | Figures | Ready | Settle | TellPage | Page
+
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder(Message).decode

@@ -1,0 +1,273 @@
+"""The further processes of a gateway, as the first one, their host, sees them: started, given connections, ended.
+
+A guest serves connections that the host accepts and hands over in turn. It reads the catalog's file itself and commits
+through the host (`catalog.lmdb_engine.guest`). One that dies is replaced; when the host dies the guests end at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import pickle
+import signal
+import socket
+import sys
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from core.errors import StartRefused
+from core.metrics import Figure
+from gateway.wiring import guest_messages as messages
+from gateway.wiring.channel import Channel, pair
+from gateway.wiring.settings import Settings
+
+log = logging.getLogger("atoll.gateway")
+
+_PATIENCE: Final = 60.0  # seconds until a guest has to be ready
+_ANSWER: Final = 1.0  # seconds that a guest has to tell its figures
+_FAREWELL: Final = 5.0  # seconds beyond the drain's own limits until a guest is killed
+_FIRST_PAUSE: Final = 0.5  # seconds before a guest that died is replaced; doubled for one that dies again at once
+_LONGEST_PAUSE: Final = 30.0
+
+Admit = Callable[[socket.socket], object]
+
+
+class _Guest:
+    """One process."""
+
+    def __init__(self, process: Process, control: socket.socket, catalog: socket.socket, guests: Guests) -> None:
+        self.process, self.catalog = process, catalog
+        self.ready = asyncio.Event()
+        self._guests = guests
+        self._answers: dict[int, tuple[asyncio.Future[list[Figure]], list[Figure]]] = {}
+        self._number = 0
+        self.channel = Channel(control, self._receive, self.ready.clear)
+
+    async def figures(self) -> list[Figure]:
+        """What it counts; nothing when it does not answer in time."""
+        self._number += 1
+        future: asyncio.Future[list[Figure]] = asyncio.get_running_loop().create_future()
+        self._answers[self._number] = future, []
+        try:
+            self.channel.send(messages.encode(messages.TellFigures(self._number)))
+            return await asyncio.wait_for(future, _ANSWER)
+        except TimeoutError:
+            return []
+        finally:
+            del self._answers[self._number]
+
+    def _receive(self, data: bytes, _: list[socket.socket]) -> None:
+        message = messages.decode(data)
+        if isinstance(message, messages.Ready):
+            self.ready.set()
+        elif isinstance(message, messages.Settle):
+            self._guests.settle()
+        elif isinstance(message, messages.TellPage):
+            self._guests.tell_page(self.channel, message.number)
+        elif isinstance(message, messages.Figures) and message.number in self._answers:
+            future, found = self._answers[message.number]
+            found.extend(message.figures)
+            if message.last and not future.done():
+                future.set_result(found)
+
+
+class Guests:
+    """All guests of a host: one fewer than the settings' `processes`. `spawn`, `begin`, then `close`, which may be
+    called again. `page` makes the page of metrics; `settle` is called when a guest has staged much."""
+
+    def __init__(self, settings: Settings, *, page: Callable[[], Awaitable[bytes]]) -> None:
+        self._settings, self._page = settings, page
+        self._count = settings.processes - 1
+        self._seats: list[_Guest | None] = [None] * self._count
+        self._keepers: list[asyncio.Task[None]] = []
+        self._pages: set[asyncio.Task[None]] = set()
+        self._admit: Admit = _nobody
+        self._may_begin = asyncio.Event()
+        self._changed = asyncio.Event()  # a guest can serve, or has ended
+        self._failed = False  # one that was started ended with an error
+        self._ending = asyncio.Event()
+        self._turn = 0
+        self.settle: Callable[[], None] = lambda: None
+
+    def spawn(self) -> None:
+        """Start the processes. They wait for `begin`."""
+        self._keepers = [asyncio.create_task(self._keep(seat), name=f"guest {seat + 1}") for seat in range(self._count)]
+
+    async def begin(self, admit: Admit) -> None:
+        """Let all open the catalog, which `admit` gives them access to, and wait until they can serve. Raises
+        StartRefused when one can't."""
+        self._admit = admit
+        self._may_begin.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                while not (self._failed or all(guest is not None and guest.ready.is_set() for guest in self._seats)):
+                    await self._changed.wait()
+                    self._changed.clear()
+        if not all(guest is not None and guest.ready.is_set() for guest in self._seats):
+            raise StartRefused("a further process of the gateway can't serve; what it printed tells why")
+
+    # --- while they serve ---
+
+    def pass_on(self, connection: socket.socket) -> bool:
+        """Hand an accepted connection to the process whose turn it is; False: it is the host's own to serve."""
+        if self._ending.is_set():
+            return False
+        self._turn = (self._turn + 1) % (self._count + 1)
+        guest = self._seats[self._turn - 1] if self._turn else None
+        if guest is None or not guest.ready.is_set():
+            return False
+        return guest.channel.send(_SERVE, [connection])
+
+    async def figures(self) -> list[Figure]:
+        """What all guests count."""
+        found = await asyncio.gather(*(guest.figures() for guest in self._seats if guest is not None))
+        return [figure for figures in found for figure in figures]
+
+    def reload_certificate(self) -> None:
+        """Let them take new certificate files into service."""
+        for guest in self._seats:
+            if guest is not None:
+                guest.channel.send(messages.encode(messages.Reload()))
+
+    def tell_page(self, channel: Channel, number: int) -> None:
+        """Answer a guest that was asked for the page of metrics."""
+        task = asyncio.create_task(self._tell_page(channel, number))
+        self._pages.add(task)
+        task.add_done_callback(self._pages.discard)
+
+    async def _tell_page(self, channel: Channel, number: int) -> None:
+        page = await self._page()
+        for start in range(0, len(page), messages.PAGE):
+            part = page[start : start + messages.PAGE]
+            channel.send(messages.encode(messages.Page(number, part, start + messages.PAGE >= len(page))))
+
+    async def renew(self) -> None:
+        """Replace all processes, one after the other, each when what it serves has ended: for what they learn only when
+        they start."""
+        for seat in range(self._count):
+            guest = self._seats[seat]
+            if guest is None or self._ending.is_set():
+                continue
+            guest.ready.clear()
+            _signal(guest.process, signal.SIGTERM)
+            await guest.process.wait()
+
+    # --- the end ---
+
+    def end(self) -> None:
+        """Let them drain, and hand over no more connections. A second time: hurry."""
+        self._ending.set()
+        for guest in self._seats:
+            if guest is not None:
+                _signal(guest.process, signal.SIGTERM)
+
+    async def close(self) -> None:
+        """Wait until all have ended; in time that is no longer than a drain may take, else by force."""
+        if not self._ending.is_set():
+            self.end()
+        http = self._settings.http
+        if self._keepers:
+            await asyncio.wait(self._keepers, timeout=http.drain_delay + http.drain_timeout + _FAREWELL)
+        for guest in self._seats:
+            if guest is not None:
+                log.error(
+                    "a process of the gateway did not end by itself", extra={"fields": {"pid": guest.process.pid}}
+                )
+                _signal(guest.process, signal.SIGKILL)
+        for task in (*self._keepers, *self._pages):
+            task.cancel()
+        await asyncio.gather(*self._keepers, *self._pages, return_exceptions=True)
+        self._keepers.clear()
+
+    # --- one seat ---
+
+    async def _keep(self, seat: int) -> None:
+        """Have a process in the seat until the end."""
+        pause = _FIRST_PAUSE
+        loop = asyncio.get_running_loop()
+        while not self._ending.is_set():
+            guest = self._seats[seat] = await self._start()
+            began = loop.time()
+            try:
+                await self._run(guest)
+            finally:
+                self._seats[seat] = None
+                guest.channel.close()
+                guest.catalog.close()
+                self._failed |= bool(guest.process.returncode)
+                self._changed.set()
+            if not guest.process.returncode or self._ending.is_set():
+                continue
+            fields = {"pid": guest.process.pid, "code": guest.process.returncode}
+            log.error("a process of the gateway ended; another one takes its place", extra={"fields": fields})
+            pause = min(2 * pause, _LONGEST_PAUSE) if loop.time() - began < _LONGEST_PAUSE else _FIRST_PAUSE
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), pause)
+
+    async def _start(self) -> _Guest:
+        control, theirs = pair()
+        catalog, their_catalog = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs, their_catalog:
+            descriptors = (theirs.fileno(), their_catalog.fileno())
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-P", "-m", "gateway.wiring.guest", *map(str, descriptors),
+                pass_fds=descriptors, stdin=DEVNULL,
+            )  # fmt: skip
+        return _Guest(process, control, catalog, self)
+
+    async def _run(self, guest: _Guest) -> None:
+        """From a process's start to its end."""
+        ended = asyncio.create_task(guest.process.wait())
+        ready = asyncio.create_task(self._begin(guest))
+        try:
+            await asyncio.wait([ended, ready], return_when=asyncio.FIRST_COMPLETED)
+            self._changed.set()
+            await ended
+        finally:
+            ready.cancel()
+            if not ended.done():
+                _signal(guest.process, signal.SIGKILL)
+                await asyncio.wait([ended])
+
+    async def _begin(self, guest: _Guest) -> None:
+        """Until a process that was started can serve."""
+        await self._may_begin.wait()
+        self._admit(guest.catalog)
+        own = pickle.dumps(_share(self._settings))
+        guest.channel.send(messages.encode(messages.Begin(own)))
+        await guest.ready.wait()
+
+
+def _nobody(_: socket.socket) -> None:
+    raise RuntimeError("the catalog is not open")
+
+
+def _share(settings: Settings) -> Settings:
+    """The settings of one process: its share of what the gateway takes at once."""
+    limits, count = settings.limits, settings.processes
+    share = partial(_part, count)
+    return replace(
+        settings,
+        limits=replace(
+            limits,
+            max_connections=share(limits.max_connections),
+            max_requests=share(limits.max_requests),
+            max_key_requests=share(limits.max_key_requests),
+        ),
+    )
+
+
+def _part(count: int, limit: int) -> int:
+    return -(-limit // count)
+
+
+def _signal(process: Process, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)
+
+
+_SERVE: Final = messages.encode(messages.Serve())
