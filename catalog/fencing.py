@@ -44,6 +44,10 @@ class FencedCatalog:
     def exclusive(self) -> bool:
         return self._catalog.exclusive
 
+    @property
+    def local(self) -> bool:
+        return self._catalog.local
+
     def read(self, function: Callable[[Reader], Awaitable[T]], *, long: bool = False) -> Coroutine[Any, Any, T]:
         return self._catalog.read(function, long=long)
 

@@ -73,7 +73,12 @@ class Catalog(Protocol):
 
     @property
     def exclusive(self) -> bool:
-        """Whether no other process can have this catalog open (embedded engines)."""
+        """Whether no other process can have this catalog open."""
+        ...
+
+    @property
+    def local(self) -> bool:
+        """Whether the catalog lies in this process's own data folder (embedded engines)."""
         ...
 
     async def read(self, function: Callable[[Reader], Awaitable[T]], *, long: bool = False) -> T:

@@ -127,6 +127,7 @@ class MemoryCatalog:
     """The engine for tests (see `catalog.interface.Catalog`). Commits are durable as long as the object lives."""
 
     exclusive = True
+    local = True
 
     def __init__(self, *, on_step: Step | None = None, clock: Clock | None = None) -> None:
         self._store = _Store()

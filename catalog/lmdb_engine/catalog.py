@@ -9,47 +9,49 @@ time is written and committed, while the next one gathers. `read` sees the durab
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final, TypeVar
 
 import lmdb
 
-from catalog.errors import CatalogClosed, CatalogFailed
+from catalog.errors import CatalogClosed, CatalogFailed, CatalogMisuse
 from catalog.feed import read_changes
 from catalog.gate import CommitGate
 from catalog.interface import Change, Reader, Row, Transaction, View
-from catalog.keys import prefix_end
 from catalog.lmdb_engine.environment import Environment
+from catalog.lmdb_engine.host import GuestHost
+from catalog.lmdb_engine.long_reads import LongReads
 from catalog.lmdb_engine.repack import copy_dense, discard_copy
 from catalog.lmdb_engine.snapshot import Snapshot
-from catalog.lmdb_engine.views import OverlayTransaction, SnapshotReader, SteadyView, drive
+from catalog.lmdb_engine.views import OverlayTransaction, SnapshotReader, drive
 from catalog.lmdb_engine.writer import Writer
 from catalog.waiters import SequenceWaiters
 from core.clock import Clock, SystemClock
 
 T = TypeVar("T")
 
-_EXPORT_ROWS: Final = 1000
-_LONG_READERS: Final = 2
+#: How long guests may take to let go of the file, while commits wait.
+_RELEASE_SECONDS: Final = 2.0
 
 
 class LmdbCatalog:
     """An open catalog folder (see `catalog.interface.Catalog`). Use `open`; belongs to the loop that opened it."""
 
-    exclusive = True
+    local = True
 
     def __init__(self, environment: Environment, clock: Clock, max_pending_rows: int) -> None:
         self._environment = environment
         self._snapshot = environment.snapshot()
         self._reader = SnapshotReader(self._snapshot)
-        self._pool = ThreadPoolExecutor(_LONG_READERS, thread_name_prefix="catalog-read")
+        self._long = LongReads(self)
         self._changed = SequenceWaiters()
         self._writer = Writer(environment, self._snapshot, self._changed, clock, max_pending_rows)
         self._repacking = asyncio.Lock()
         self._closed = False
+        self._guests: GuestHost | None = None
         #: Shut while the catalog moves.
         self.gate = CommitGate()
 
@@ -71,6 +73,24 @@ class LmdbCatalog:
         return cls(environment, clock or SystemClock(), max_pending_rows)
 
     @property
+    def exclusive(self) -> bool:
+        return self._guests is None
+
+    def share(self) -> None:
+        """From now on other processes of this machine may be guests, see `admit`: the catalog is not exclusive."""
+        if self._guests is None:
+            self._guests = GuestHost(self._writer, self.gate, self._environment)
+
+    def admit(self, sock: socket.socket) -> asyncio.Task[None]:
+        """Serve the `GuestCatalog` at the other end of a connected Unix stream socket, which then belongs to the
+        catalog. The task ends when the guest has left; cancelled it lets the guest go. The guest must be a process of
+        its own that did not fork from this one after the catalog was opened. Raises CatalogMisuse before `share`,
+        CatalogClosed."""
+        if self._guests is None:
+            raise CatalogMisuse("the catalog is not shared")
+        return self._guests.admit(sock)
+
+    @property
     def known_sequence(self) -> int:
         return self._writer.sequence
 
@@ -79,15 +99,10 @@ class LmdbCatalog:
             raise CatalogClosed("the catalog is closed")
         if not long:
             return drive(function, self._reader)
-        return await self._long_read(lambda snapshot: drive(function, SnapshotReader(snapshot)))
+        return await self._long.read(function)
 
-    @asynccontextmanager
-    async def view(self) -> AsyncIterator[View]:
-        snapshot = await self._open_long()
-        try:
-            yield SteadyView(snapshot)
-        finally:
-            self._close_long(snapshot)
+    def view(self) -> AbstractAsyncContextManager[View]:
+        return self._long.view()
 
     async def transact(self, function: Callable[[Transaction], Awaitable[T]]) -> T:
         self.gate.enter()
@@ -111,7 +126,7 @@ class LmdbCatalog:
         try:
             batch = writer.join(txn.writes)
             if batch is not None:
-                await writer.outcome(batch)
+                await batch.outcome()
             # An error is only told once what it was decided on is durable too.
             if error is not None:
                 raise error
@@ -132,22 +147,14 @@ class LmdbCatalog:
             await self._changed.wait()
         return self._writer.sequence
 
-    async def export(self, *, after: bytes = b"") -> AsyncGenerator[list[Row], None]:
-        snapshot = await self._open_long()
-        start, end = after + b"\x00", prefix_end(b"")
-        loop = asyncio.get_running_loop()
-        try:
-            while rows := await loop.run_in_executor(self._pool, snapshot.scan, start, end, _EXPORT_ROWS, False, False):
-                yield rows
-                start = rows[-1][0] + b"\x00"
-        finally:
-            self._close_long(snapshot)
+    def export(self, *, after: bytes = b"") -> AsyncGenerator[list[Row], None]:
+        return self._long.export(after)
 
     async def load(self, rows: Sequence[Row], *, sequence: int) -> None:
         writer = self._writer
         if not writer.ready:
             await writer.wait_ready()
-        await writer.outcome(writer.join_unlisted(dict(rows), sequence))
+        await writer.join_unlisted(dict(rows), sequence).outcome()
 
     async def retire(self, mark: Row, *, sequence: int, unchanged: Sequence[Row]) -> bool:
         """See `catalog.copying.movable.Movable`. With the gate shut nobody else writes here."""
@@ -166,8 +173,8 @@ class LmdbCatalog:
 
     @property
     def read_for_long(self) -> bool:
-        """Whether an export, a view or a long read is under way."""
-        return self._writer.long_readers > 0
+        """Whether an export, a view or a long read is under way, of a guest's too."""
+        return self._writer.long_readers > 0 or (self._guests is not None and self._guests.read_for_long)
 
     def file_bytes(self) -> int:
         """What the catalog's file takes of the disk."""
@@ -177,9 +184,10 @@ class LmdbCatalog:
         """What the catalog's disk has left."""
         return self._environment.free_bytes()
 
-    async def repack(self) -> None:
-        """Rewrite the file densely (see repack.py). Commits wait until it is done; on an error the file stays."""
-        writer, environment = self._writer, self._environment
+    async def repack(self) -> bool:
+        """Rewrite the file densely (see repack.py). Commits wait until it is done; on an error the file stays. Returns
+        False, with the file as it was, when a process that has it open did not let go of it."""
+        writer, environment, guests = self._writer, self._environment, self._guests
         async with self._repacking:
             try:
                 await writer.pause()
@@ -192,24 +200,28 @@ class LmdbCatalog:
                     # The thread reads the file that a cancelled caller may go on to close.
                     await asyncio.wait((copying,))
                 await writer.release()
-                self._exchange(copy)
+                if guests is not None and not await guests.release(_RELEASE_SECONDS):
+                    return False
+                return self._exchange(copy)
             except (OSError, lmdb.Error) as error:
                 raise environment.translate(error) from error
             finally:
                 discard_copy(environment.folder)
                 writer.resume()
+                if guests is not None:
+                    guests.reopen()
 
-    def _exchange(self, copy: Path) -> None:
+    def _exchange(self, copy: Path) -> bool:
         """Go over to another file, without a pause, so that no read meets a closed snapshot."""
         environment = self._environment
         self._snapshot.close()
         try:
-            environment.exchange(copy)
+            return environment.exchange(copy)
         except (OSError, lmdb.Error) as error:
             self._writer.refuse(CatalogFailed(f"the catalog's file could not be exchanged: {error}"))
             raise
         finally:
-            self._snapshot.rebind(environment.raw, environment.rows, environment.long)
+            environment.rebind(self._snapshot)
 
     async def close(self) -> None:
         """Wait for what is pending, then let go of the folder. Further use raises CatalogClosed."""
@@ -218,30 +230,21 @@ class LmdbCatalog:
         async with self._repacking:
             self._closed = True
             await self._writer.close()
+        if self._guests is not None:
+            await self._guests.close()
         self._changed.wake()
-        await asyncio.to_thread(self._pool.shutdown)
+        await self._long.close()
         self._snapshot.close()
         self._environment.close()
 
-    async def _long_read(self, function: Callable[[Snapshot], T]) -> T:
-        snapshot = await self._open_long()
-        task = asyncio.get_running_loop().run_in_executor(self._pool, function, snapshot)
-        try:
-            return await asyncio.shield(task)
-        finally:
-            # A cancelled caller must not close the snapshot under the thread that still reads it.
-            if task.done():
-                self._close_long(snapshot)
-            else:
-                task.add_done_callback(lambda _: self._close_long(snapshot))
-
-    async def _open_long(self) -> Snapshot:
+    async def enter_long(self) -> Snapshot:
+        """See `catalog.lmdb_engine.long_reads.Ground`."""
         await self._writer.wait_remapped()
         if self._closed:
             raise CatalogClosed("the catalog is closed")
         self._writer.long_readers += 1
         return self._environment.snapshot()
 
-    def _close_long(self, snapshot: Snapshot) -> None:
-        snapshot.close()
+    def leave_long(self) -> None:
+        """See `catalog.lmdb_engine.long_reads.Ground`."""
         self._writer.long_reader_left()

@@ -13,16 +13,15 @@ import lmdb
 import msgspec
 
 from catalog.errors import CatalogError, CatalogFailed, CatalogFull, Corrupt, FutureVersion
-from catalog.lmdb_engine.folder import DATA_NAME, FolderLock, reserve_reader_table, sync_folder
+from catalog.lmdb_engine.folder import DATA_NAME, FolderLock, nobody_maps, reserve_reader_table, sync_folder
 from catalog.lmdb_engine.pages import check_file
 from catalog.lmdb_engine.repack import discard_copy, install
-from catalog.lmdb_engine.snapshot import Snapshot
+from catalog.lmdb_engine.snapshot import SEQUENCE_KEY, Snapshot
 
 #: What this program writes and the newest that it reads.
 FORMAT: Final = 1
 
 _FORMAT_KEY: Final = b"format"
-_SEQUENCE_KEY: Final = b"sequence"
 _LEAST_MAP: Final = 1 << 28
 #: Up to this many pages the whole file is checked at opening (about 0.2 s).
 _CHECKED_PAGES: Final = 16_384
@@ -39,8 +38,85 @@ _DAMAGE: Final = (
 )
 
 
-class Environment:
-    """One LMDB environment with the databases `rows`, `long` (see longkeys.py) and `meta` (format, sequence)."""
+class Databases:
+    """An LMDB environment with the databases `rows`, `long` (see longkeys.py) and `meta` (format, sequence)."""
+
+    _env: Any
+
+    def _open_databases(self) -> None:
+        self.rows = self._env.open_db(b"rows", create=False)
+        self.long = self._env.open_db(b"long", create=False)
+        self.meta = self._env.open_db(b"meta", create=False)
+
+    def _check_format(self, folder: Path) -> None:
+        with self._env.begin() as txn:
+            stored = txn.get(_FORMAT_KEY, db=self.meta)
+        try:
+            version = msgspec.msgpack.decode(stored or b"", type=int)
+        except msgspec.DecodeError:
+            raise Corrupt(f"the catalog in {folder} has no readable format record; restore it from a backup") from None
+        if version > FORMAT:
+            raise FutureVersion(
+                f"the catalog in {folder} has format {version}, this program reads up to {FORMAT}: use a newer one"
+            )
+
+    @property
+    def databases(self) -> dict[bytes, Any]:
+        return {b"rows": self.rows, b"long": self.long, b"meta": self.meta}
+
+    @property
+    def raw(self) -> Any:
+        """LMDB's own object."""
+        return self._env
+
+    def snapshot(self) -> Snapshot:
+        """A new view of what is committed."""
+        return Snapshot(self._env, self.rows, self.long, self.meta)
+
+    def closed_snapshot(self) -> Snapshot:
+        """A view that shows nothing before it is renewed."""
+        snapshot = self.snapshot()
+        snapshot.close()
+        return snapshot
+
+    def rebind(self, snapshot: Snapshot) -> None:
+        """Let a closed snapshot show what is committed here."""
+        snapshot.rebind(self._env, self.rows, self.long, self.meta)
+
+    def close(self) -> None:
+        """Let go of the file. Nothing may read it any more."""
+        self._env.close()
+
+
+class GuestEnvironment(Databases):
+    """The environment of a catalog that another process owns and writes, for reading only. A process may have it open
+    once, and only while the owner knows of it."""
+
+    def __init__(self, folder: Path) -> None:
+        """Blocking, but short. Raises Corrupt, FutureVersion, CatalogFailed."""
+        self._env = _map(folder, 0, readonly=True)
+        try:
+            self._open_databases()
+            self._check_format(folder)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, _DAMAGE):
+                raise Corrupt(f"the catalog in {folder} is damaged: {error}; restore it from a backup") from error
+            if isinstance(error, lmdb.Error):
+                raise CatalogFailed(f"the catalog in {folder} can't be read: {error}") from error
+            raise
+
+    def adopt_size(self) -> None:
+        """Map as much as the owner does by now. No snapshot may be open. Raises CatalogFailed when the address space
+        does not suffice."""
+        try:
+            self._env.set_mapsize(0)
+        except lmdb.Error as error:
+            raise CatalogFailed(f"no address space for the catalog: {error}") from error
+
+
+class Environment(Databases):
+    """The environment of the process that owns the folder and writes."""
 
     def __init__(self, folder: Path, map_size: int) -> None:
         """Open or create. Raises Locked, Corrupt, FutureVersion."""
@@ -84,33 +160,25 @@ class Environment:
         with self._env.begin(write=True) as txn:
             txn.put(_FORMAT_KEY, msgspec.msgpack.encode(FORMAT), db=self.meta)
 
-    def _open_databases(self) -> None:
-        self.rows = self._env.open_db(b"rows", create=False)
-        self.long = self._env.open_db(b"long", create=False)
-        self.meta = self._env.open_db(b"meta", create=False)
-
-    def _check_format(self, folder: Path) -> None:
-        with self._env.begin() as txn:
-            stored = txn.get(_FORMAT_KEY, db=self.meta)
-        try:
-            version = msgspec.msgpack.decode(stored or b"", type=int)
-        except msgspec.DecodeError:
-            raise Corrupt(f"the catalog in {folder} has no readable format record; restore it from a backup") from None
-        if version > FORMAT:
-            raise FutureVersion(
-                f"the catalog in {folder} has format {version}, this program reads up to {FORMAT}: use a newer one"
-            )
-
-    def exchange(self, copy: Path) -> None:
-        """Put a copy of the file in its place and open that. No transaction may be open; blocking, but short. When
-        it raises, which of the two files a crash would leave is unknown, so nothing may be written any more."""
+    def exchange(self, copy: Path) -> bool:
+        """Put a copy of the file in its place and open that. No transaction may be open; blocking, but short. Returns
+        False, with the file as it was, when another process has it open: that one would go on reading it, and with
+        it LMDB's table of readers, which tells the number of the newest commit. When it raises, which of the two files
+        a crash would leave is unknown, so nothing may be written any more."""
         size = self._env.info()["map_size"]
         self._env.close()
         try:
-            install(copy, self._data)
+            alone = nobody_maps(self._data.parent)
+            if alone:
+                install(copy, self._data)
+            return alone
         finally:
             self._env = _map(self._data.parent, size)
             self._open_databases()
+
+    def clear_readers(self) -> None:
+        """Free what ended processes still hold in the table of readers, which keeps pages from being used again."""
+        self._env.reader_check()
 
     def file_bytes(self) -> int:
         """What the file takes of the disk."""
@@ -122,29 +190,16 @@ class Environment:
         return space.f_bavail * space.f_frsize
 
     @property
-    def databases(self) -> dict[bytes, Any]:
-        return {b"rows": self.rows, b"long": self.long, b"meta": self.meta}
-
-    @property
     def folder(self) -> Path:
         return self._data.parent
-
-    @property
-    def raw(self) -> Any:
-        """LMDB's own object."""
-        return self._env
-
-    def snapshot(self) -> Snapshot:
-        """A new view of what is committed."""
-        return Snapshot(self._env, self.rows, self.long)
 
     def stored_sequence(self) -> int:
         """The sequence of the last commit."""
         with self._env.begin() as txn:
-            return int.from_bytes(txn.get(_SEQUENCE_KEY, db=self.meta) or b"", "big")
+            return int.from_bytes(txn.get(SEQUENCE_KEY, db=self.meta) or b"", "big")
 
     def put_sequence(self, txn: Any, sequence: int) -> None:
-        txn.put(_SEQUENCE_KEY, sequence.to_bytes(8, "big"), db=self.meta)
+        txn.put(SEQUENCE_KEY, sequence.to_bytes(8, "big"), db=self.meta)
 
     def grow(self) -> None:
         """Double the map. No transaction may be open. Raises lmdb.Error when the address space does not suffice."""
@@ -167,16 +222,18 @@ class Environment:
         return min(disk.f_bavail * disk.f_frsize, room) < _LEAST_SPACE
 
     def close(self) -> None:
-        self._env.close()
+        super().close()
         self._lock.release()
 
 
-def _map(folder: Path, map_size: int) -> Any:
-    """Open with as much address space as the system grants, down to a quarter GiB."""
+def _map(folder: Path, map_size: int, *, readonly: bool = False) -> Any:
+    """Open with as much address space as the system grants, down to a quarter GiB; 0 is what the writer has."""
     size = map_size
     while True:
         try:
-            return lmdb.open(str(folder), map_size=size, max_dbs=8, mode=0o600, metasync=True, sync=True)
+            return lmdb.open(
+                str(folder), map_size=size, max_dbs=8, mode=0o600, metasync=True, sync=True, readonly=readonly
+            )
         except lmdb.MemoryError as error:
             if size <= _LEAST_MAP:
                 raise CatalogFailed(f"the catalog in {folder} can't be mapped: {error}") from error

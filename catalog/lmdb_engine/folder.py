@@ -41,6 +41,20 @@ def reserve_reader_table(folder: Path) -> None:
         os.close(fd)
 
 
+def nobody_maps(folder: Path) -> bool:
+    """Whether no process at all, also none that was stopped or left behind, has LMDB's environment in `folder` open.
+    This one must have closed it: any lock that it holds on the table of readers ends here."""
+    fd = os.open(folder / READERS_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        # LMDB's own sign: everyone who has the environment open holds this byte's lock.
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0)
+    except (BlockingIOError, PermissionError):
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
 def holds_catalog(folder: Path) -> bool:
     """Whether there is anything in `folder` that opening would not begin anew."""
     try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from catalog.interface import Row
+from catalog.lmdb_engine.settling import Settling
 from catalog.lmdb_engine.snapshot import Snapshot
 
 #: Values by key; None stands for a removed key.
@@ -16,18 +16,16 @@ Writes = dict[bytes, bytes | None]
 _SORT_FROM: Final = 64
 
 
-class Batch:
+class Batch(Settling):
     """The writes of transactions that will share one commit, and who waits for it."""
 
-    __slots__ = ("_order", "error", "finished", "sequence", "trimmed", "waiters", "writes")
+    __slots__ = ("_order", "sequence", "trimmed", "writes")
 
     def __init__(self) -> None:
+        super().__init__()
         self.writes: Writes = {}
-        self.waiters: list[asyncio.Future[None]] = []
         self.sequence = 0  # of its commit; before that the least that it may become
         self.trimmed: int | None = None  # for restored rows: not in the feed, which begins behind this sequence
-        self.finished = False
-        self.error: Exception | None = None
         self._order: list[bytes] = []
 
     def merge(self, writes: Writes) -> None:
@@ -44,14 +42,6 @@ class Batch:
     def keys(self) -> Sequence[bytes]:
         """Every key of the batch, in order."""
         return self._order
-
-    def finish(self, error: Exception | None) -> None:
-        """Tell all that wait how the commit ended."""
-        self.finished, self.error = True, error
-        for waiter in self.waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self.waiters.clear()
 
     def within(self, start: bytes, end: bytes) -> Writes:
         """The writes with start ≤ key < end."""

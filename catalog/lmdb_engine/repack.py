@@ -86,9 +86,11 @@ class Repacker:
         grown = size - self._dense > max(self._least, self._growth * self._dense)
         forced, self._forced = self._forced, False
         if (forced or (idle and grown and size <= self._most)) and catalog.free_bytes() > 2 * size:
-            await catalog.repack()
-            self._dense = catalog.file_bytes()
-            self._turns += 1
+            if await catalog.repack():
+                self._dense = catalog.file_bytes()
+                self._turns += 1
+            else:
+                self._forced = forced
         return WorkerState.IDLE
 
     async def _only_coordination(self, since: int) -> bool:

@@ -10,22 +10,26 @@ from catalog.interface import Row
 from catalog.keys import prefix_end
 from catalog.lmdb_engine.longkeys import DIRECT, MARK, TAIL, group_id, split
 
+#: Under this key of the database `meta` lies the sequence of the newest commit, eight bytes.
+SEQUENCE_KEY: Final = b"sequence"
+
 _NO_END: Final = prefix_end(b"")
 
 
 class Snapshot:
     """A read transaction. `renew` moves it to the newest commit; `close` ends it. Used by one thread at a time."""
 
-    __slots__ = ("_env", "_get", "_long", "_rows", "_txn")
+    __slots__ = ("_env", "_get", "_long", "_meta", "_rows", "_txn")
 
-    def __init__(self, env: Any, rows: Any, long: Any) -> None:
-        self.rebind(env, rows, long)
+    def __init__(self, env: Any, rows: Any, long: Any, meta: Any) -> None:
+        self.rebind(env, rows, long, meta)
 
-    def rebind(self, env: Any, rows: Any, long: Any) -> None:
+    def rebind(self, env: Any, rows: Any, long: Any, meta: Any) -> None:
         """A closed snapshot's new environment."""
         self._env = env
         self._rows = rows
         self._long = long
+        self._meta = meta
         self._begin()
 
     def _begin(self) -> None:
@@ -44,6 +48,10 @@ class Snapshot:
             # Dropping every reference hands the reader slot back for the next begin.
             self._txn = self._get = None
             txn.abort()
+
+    def sequence(self) -> int:
+        """The sequence of the newest commit that it shows."""
+        return int.from_bytes(self._get(SEQUENCE_KEY, None, self._meta) or b"", "big")
 
     def get(self, key: bytes) -> bytes | None:
         if len(key) <= DIRECT:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import lmdb
@@ -45,6 +45,9 @@ class Writer:
         self._busy = False  # a request is with the committer
         self._remapping = False
         self._paused = False
+        self._held = False
+        #: Told of each batch that was committed, or failed with an error, before those who wait for it.
+        self.observer: Callable[[Batch, Exception | None], None] | None = None
         self.long_readers = 0
         self.sequence = environment.stored_sequence()
         #: Batches that a transaction reads through, newest first.
@@ -63,8 +66,8 @@ class Writer:
             await self._room.wait()
 
     def join(self, writes: Writes) -> Batch | None:
-        """Add a transaction's writes. Returns the batch whose commit makes what it wrote and read durable; None if
-        it wrote nothing and nothing is pending."""
+        """Add a transaction's writes. Returns the batch whose commit makes what it wrote and read durable (it ends with
+        CatalogFull or CatalogFailed when it can't); None if it wrote nothing and nothing is pending."""
         gathering = self._gathering
         if writes:
             if not gathering.writes:
@@ -85,25 +88,27 @@ class Writer:
         batch.trimmed = batch.sequence = sequence
         return batch
 
-    async def outcome(self, batch: Batch) -> None:
-        """Until the batch is durable. Raises CatalogFull or CatalogFailed when it failed.
+    # --- for those who serve other processes ---
 
-        A cancellation is held back until the outcome is known, and delivered at the caller's next await."""
-        cancelled = False
-        while not batch.finished:
-            waiter = self._loop.create_future()
-            batch.waiters.append(waiter)
-            try:
-                await waiter
-            except asyncio.CancelledError:
-                cancelled = True
-        if cancelled:
-            task = asyncio.current_task()
-            assert task is not None
-            task.uncancel()
-            task.cancel()
-        if batch.error is not None:
-            raise batch.error
+    @property
+    def writing(self) -> Batch | None:
+        """The pending batch that may be committed already: the only one that other processes may have read."""
+        return self._writing
+
+    @property
+    def refuses(self) -> CatalogError | None:
+        """Why it takes no more, for good."""
+        return self._error
+
+    def hold(self) -> None:
+        """Let no transaction run before `unhold`, while what is pending is written."""
+        self._held = True
+        self._update()
+
+    def unhold(self) -> None:
+        """After `hold`."""
+        self._held = False
+        self._update()
 
     # --- for long reads, which would crash if the map moved under them ---
 
@@ -156,7 +161,7 @@ class Writer:
         """After the batches or the error changed: what transactions see and whether they may run."""
         batches = (self._gathering,) if self._writing is None else (self._gathering, self._writing)
         self.pending = tuple([batch for batch in batches if batch.writes])
-        self.ready = self._error is None and len(self._gathering.writes) < self._max_rows
+        self.ready = self._error is None and len(self._gathering.writes) < self._max_rows and not self._held
         if self.ready or self._error is not None:
             self._room.wake()
 
@@ -247,6 +252,8 @@ class Writer:
         self._snapshot.renew()
         self.sequence = batch.sequence
         self._update()
+        if self.observer is not None:
+            self.observer(batch, None)
         batch.finish(None)
         self._changed.wake()
         if txn is None:
@@ -304,6 +311,8 @@ class Writer:
             self._error = cause
         self._update()
         for batch in failed:
+            if self.observer is not None:
+                self.observer(batch, cause)
             batch.finish(cause)
         self._idle.wake()
 

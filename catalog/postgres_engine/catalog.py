@@ -52,6 +52,7 @@ class PostgresCatalog:
     """An open catalog. Use `open`; belongs to the loop that opened it."""
 
     exclusive = False
+    local = False
 
     def __init__(self, connector: Connector, connections: int, acquire_timeout: float, patience: float) -> None:
         self._connector = connector

@@ -65,7 +65,7 @@ def test_like_a_sorted_dict(first: Any, second: Any, ranges: Any) -> None:
     try:
         store.apply(first)
         store.apply(second)
-        snapshot = Snapshot(store.env, store.rows, store.long)
+        snapshot = Snapshot(store.env, store.rows, store.long, None)
         for key in {key for key, _ in first + second}:
             assert snapshot.get(key) == store.model.get(key)
         model = sorted(store.model.items())

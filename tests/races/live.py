@@ -85,7 +85,7 @@ class GatedCatalog:
 
     def __init__(self, inner: LmdbCatalog, scheduler: LiveScheduler) -> None:
         self._inner, self._scheduler = inner, scheduler
-        self.exclusive = inner.exclusive
+        self.exclusive, self.local = inner.exclusive, inner.local
 
     @property
     def known_sequence(self) -> int:
