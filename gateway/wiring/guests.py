@@ -33,7 +33,8 @@ _FAREWELL: Final = 5.0  # seconds beyond the drain's own limits until a guest is
 _FIRST_PAUSE: Final = 0.5  # seconds before a guest that died is replaced; doubled for one that dies again at once
 _LONGEST_PAUSE: Final = 30.0
 
-Admit = Callable[[socket.socket], object]
+#: Gives a process access to the catalog over a socket, until the task ends.
+Admit = Callable[[socket.socket], asyncio.Task[None]]
 
 
 class _Guest:
@@ -41,6 +42,7 @@ class _Guest:
 
     def __init__(self, process: Process, control: socket.socket, catalog: socket.socket, guests: Guests) -> None:
         self.process, self.catalog = process, catalog
+        self.access: asyncio.Task[None] | None = None  # to the catalog
         self.ready = asyncio.Event()
         self._guests = guests
         self._answers: dict[int, tuple[asyncio.Future[list[Figure]], list[Figure]]] = {}
@@ -59,6 +61,15 @@ class _Guest:
             return []
         finally:
             del self._answers[self._number]
+
+    async def close(self) -> None:
+        """Forget the process, which has ended."""
+        self.channel.close()
+        if self.access is None:
+            self.catalog.close()
+        else:
+            self.access.cancel()
+            await asyncio.gather(self.access, return_exceptions=True)
 
     def _receive(self, data: bytes, _: list[socket.socket]) -> None:
         message = messages.decode(data)
@@ -196,8 +207,7 @@ class Guests:
                 await self._run(guest)
             finally:
                 self._seats[seat] = None
-                guest.channel.close()
-                guest.catalog.close()
+                await guest.close()
                 self._failed |= bool(guest.process.returncode)
                 self._changed.set()
             if not guest.process.returncode or self._ending.is_set():
@@ -236,13 +246,13 @@ class Guests:
     async def _begin(self, guest: _Guest) -> None:
         """Until a process that was started can serve."""
         await self._may_begin.wait()
-        self._admit(guest.catalog)
+        guest.access = self._admit(guest.catalog)
         own = pickle.dumps(_share(self._settings))
         guest.channel.send(messages.encode(messages.Begin(own)))
         await guest.ready.wait()
 
 
-def _nobody(_: socket.socket) -> None:
+def _nobody(_: socket.socket) -> asyncio.Task[None]:
     raise RuntimeError("the catalog is not open")
 
 
