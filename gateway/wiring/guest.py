@@ -8,6 +8,7 @@ gone: nothing could be committed any more.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import math
 import os
@@ -21,6 +22,7 @@ import click
 import uvloop
 
 from catalog.epochs import EpochKeeper
+from catalog.errors import CatalogError
 from catalog.lmdb_engine.guest import GuestCatalog
 from core.errors import AtollError
 from core.logs import configure
@@ -68,6 +70,7 @@ class Guest(Rooms):
         self._pages: dict[int, tuple[asyncio.Future[bytes], list[bytes]]] = {}
         self._number = 0
         self.failed = False
+        self._beating: asyncio.Task[None] | None = None
         self._channel = Channel(control, self._receive, _host_gone)
 
     async def start(self, catalog: socket.socket) -> None:
@@ -123,6 +126,8 @@ class Guest(Rooms):
             self.reload_certificate()
         elif isinstance(message, messages.TellFigures):
             self._tell_figures(message.number)
+        elif isinstance(message, messages.Beat):
+            self._beat(message.number)
         elif isinstance(message, messages.Page) and message.number in self._pages:
             future, parts = self._pages[message.number]
             parts.append(message.part)
@@ -135,6 +140,15 @@ class Guest(Rooms):
             end = start + messages.FIGURES
             part = messages.Figures(number, figures[start:end], end >= len(figures))
             self._channel.send(messages.encode(part))
+
+    def _beat(self, number: int) -> None:
+        async def beat() -> None:
+            with contextlib.suppress(CatalogError):
+                await self.epochs.beat()
+            self._channel.send(messages.encode(messages.Figures(number, [], last=True)))
+
+        if self._beating is None or self._beating.done():
+            self._beating = asyncio.create_task(beat(), name="beat")
 
     def _lost(self) -> None:
         """Declared dead, because it was stopped for long: the host starts another one."""

@@ -34,6 +34,12 @@ class TellFigures(msgspec.Struct, tag=4):
     number: int
 
 
+class Beat(msgspec.Struct, tag=10):
+    """To a guest: publish now how far back your reads can still see. Answered by `Figures` without any."""
+
+    number: int
+
+
 class Figures(msgspec.Struct, tag=5):
     """The answer, in one or more messages."""
 
@@ -64,7 +70,7 @@ class Page(msgspec.Struct, tag=9):
     last: bool
 
 
-Message = Begin | Serve | Reload | TellFigures | Figures | Ready | Settle | TellPage | Page
+Message = Begin | Serve | Reload | TellFigures | Beat | Figures | Ready | Settle | TellPage | Page
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Message).decode

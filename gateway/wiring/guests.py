@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import pickle
 import signal
 import socket
@@ -19,6 +20,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from core import crashpoints
 from core.errors import StartRefused
 from core.metrics import Figure
 from gateway.wiring import guest_messages as messages
@@ -51,11 +53,18 @@ class _Guest:
 
     async def figures(self) -> list[Figure]:
         """What it counts; nothing when it does not answer in time."""
+        return await self._ask(messages.TellFigures)
+
+    async def beat(self) -> None:
+        """Have it publish its horizon, if it can in time."""
+        await self._ask(messages.Beat)
+
+    async def _ask(self, kind: type[messages.TellFigures | messages.Beat]) -> list[Figure]:
         self._number += 1
         future: asyncio.Future[list[Figure]] = asyncio.get_running_loop().create_future()
         self._answers[self._number] = future, []
         try:
-            self.channel.send(messages.encode(messages.TellFigures(self._number)))
+            self.channel.send(messages.encode(kind(self._number)))
             return await asyncio.wait_for(future, _ANSWER)
         except TimeoutError:
             return []
@@ -137,6 +146,10 @@ class Guests:
         """What all guests count."""
         found = await asyncio.gather(*(guest.figures() for guest in self._seats if guest is not None))
         return [figure for figures in found for figure in figures]
+
+    async def beat(self) -> None:
+        """Have all publish now how far back their reads can still see, for whoever wants to collect what is behind."""
+        await asyncio.gather(*(guest.beat() for guest in self._seats if guest is not None))
 
     def reload_certificate(self) -> None:
         """Let them take new certificate files into service."""
@@ -225,7 +238,7 @@ class Guests:
             descriptors = (theirs.fileno(), their_catalog.fileno())
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "gateway.wiring.guest", *map(str, descriptors),
-                pass_fds=descriptors, stdin=DEVNULL,
+                pass_fds=descriptors, stdin=DEVNULL, env=_environment(),
             )  # fmt: skip
         return _Guest(process, control, catalog, self)
 
@@ -254,6 +267,11 @@ class Guests:
 
 def _nobody(_: socket.socket) -> asyncio.Task[None]:
     raise RuntimeError("the catalog is not open")
+
+
+def _environment() -> dict[str, str]:
+    """Ours, but for the crash point: it is to end the host, and with it all."""
+    return {name: value for name, value in os.environ.items() if name != crashpoints.VARIABLE}
 
 
 def _share(settings: Settings) -> Settings:
