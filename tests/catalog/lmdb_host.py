@@ -1,5 +1,5 @@
 """A process that owns LMDB catalogs for guests in the tests' process. Told over a Unix socket, its first argument: each
-message is a folder, an option and two descriptors, of the guest's connection and of one that ends with the catalog."""
+message is a folder, two options and two descriptors: of the guest's connection, and of one that tells of the end."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class HostProcess:
             command = [sys.executable, __file__, str(theirs.fileno())]
             self.process = subprocess.Popen(command, pass_fds=(theirs.fileno(),))
 
-    def own(self, folder: Path, *, busy: bool) -> tuple[socket.socket, socket.socket]:
+    def own(self, folder: Path, *, busy: bool, map_size: int = 1 << 30) -> tuple[socket.socket, socket.socket]:
         """Let it open a catalog for one guest, and write all the time when `busy`. Returns the guest's connection and a
         socket on which one byte comes when the catalog is closed."""
         connection, theirs = socket.socketpair()
         ended, end = socket.socketpair()
         with theirs, end:
-            message = f"{folder}\n{int(busy)}".encode()
+            message = f"{folder}\n{int(busy)}\n{map_size}".encode()
             socket.send_fds(self._control, [message], [theirs.fileno(), end.fileno()])
         return connection, ended
 
@@ -56,8 +56,8 @@ async def _touch(catalog: LmdbCatalog) -> None:
             await asyncio.sleep(0.002)
 
 
-async def _serve(folder: Path, busy: bool, connection: socket.socket, end: socket.socket) -> None:
-    catalog = await LmdbCatalog.open(folder)
+async def _serve(folder: Path, busy: bool, map_size: int, connection: socket.socket, end: socket.socket) -> None:
+    catalog = await LmdbCatalog.open(folder, map_size=map_size)
     catalog.share()
     writing = asyncio.create_task(_touch(catalog)) if busy else None
     await catalog.admit(connection)
@@ -76,9 +76,9 @@ async def main() -> None:
         message, descriptors, _, _ = await asyncio.to_thread(socket.recv_fds, control, 4096, 2)
         if not message:
             break
-        folder, busy = message.decode().split("\n")
+        folder, busy, map_size = message.decode().split("\n")
         sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-        serving.add(asyncio.create_task(_serve(Path(folder), busy == "1", *sockets)))
+        serving.add(asyncio.create_task(_serve(Path(folder), busy == "1", int(map_size), *sockets)))
     if serving:
         await asyncio.wait(serving, timeout=5)
 

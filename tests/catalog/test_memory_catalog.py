@@ -64,5 +64,13 @@ def test_the_checker_finds_a_lost_update() -> None:
         assert_serializable([Observed(1, {b"a": 0}, {b"a"}), Observed(2, {b"a": 0}, {b"a"})])
 
 
+def test_the_checker_finds_a_stale_read() -> None:
+    write, read = Observed(1, {b"a": 0}, {b"a"}, 1, 2), Observed(2, {b"a": 0}, set(), 3, 4)
+    with pytest.raises(AssertionError, match="cycle"):
+        assert_serializable([write, read])
+    read.began = 1.5
+    assert_serializable([write, read])
+
+
 def test_the_checker_accepts_a_serial_history() -> None:
     assert_serializable([Observed(1, {b"a": 0}, {b"a"}), Observed(2, {b"a": 1, b"b": 0}, {b"b"})])
