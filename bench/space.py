@@ -41,7 +41,7 @@ def measure(folder: Path, connections: int) -> float:
         empty = allocated(server.server.data)
         paths = [f"{measures.BUCKET}/{number:05d}" for number in range(COUNT)]
         put_all(server.endpoint, paths, measures.SMALL, connections=connections)
-        for worker in ("settling", "compaction", "collection", "feed-trim", "catalog-repack"):
+        for worker in ("settling", "compaction", "collection", "feed-trim", "snapshots", "catalog-repack"):
             if worker == "feed-trim":
                 time.sleep(FEED_SECONDS)
             done = server.server.command("worker", "run", worker, timeout=300)

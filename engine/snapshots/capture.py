@@ -8,7 +8,7 @@ view that its keys are read in, the rows so far are the catalog at that view: a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,6 +61,11 @@ async def base_run(catalog: Catalog, after: bytes) -> tuple[Content, bytes, bool
 
     rows, ended = await catalog.read(run, long=True)
     return Content(puts=rows), rows[-1][0] if rows else after, ended
+
+
+def size_of(rows: Sequence[Row]) -> int:
+    """About how many bytes these rows are of a part."""
+    return sum(len(key) + len(value) + _ROW_OVERHEAD for key, value in rows)
 
 
 async def changes_since(catalog: Catalog, position: int, *, even_none: bool = False, most: int = VIEW_BYTES) -> Changes:

@@ -131,7 +131,8 @@ class ChainWriter:
         return replace(chain, parts=chain.parts + 1, last=part.hash), size
 
     async def read_back(self, chain: ChainRow, root: RootKeys) -> ChainRow:
-        """Some parts of those up to the first point, as a restore would read them. Raises NotWhole."""
+        """Some parts of those up to the first point, as a restore would read them, and all their shards. Raises
+        NotWhole."""
         if self._read[0] != chain.id:
             found = await survey(self.sources(), root.keys, self._deployment, only_chain=chain.id)
             path = found.best.path() if found.best is not None else []
@@ -142,7 +143,7 @@ class ChainWriter:
         for attempt in self._read[1][chain.verified : end]:
             bad: list[str] = []
             try:
-                await fetch(root.keys, self._deployment, attempt, bad)
+                await fetch(root.keys, self._deployment, attempt, bad, every=True)
             except EngineError as error:
                 raise NotWhole(str(error)) from None
             if bad or not attempt.full:

@@ -8,6 +8,8 @@ above all of that, with chains of its own.
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from engine.snapshots.rows import StateRow
 from engine.snapshots.survey import Survey
 
@@ -18,7 +20,9 @@ def outrank(state: StateRow, found: Survey, sequence: int, now_us: int) -> State
     newest = found.newest
     if newest is None or (newest.lineage, newest.sequence) <= (state.lineage, sequence):
         return state
-    dropped = tuple(chain.retired(now_us) for chain in (state.active, state.building) if chain is not None)
+    # Without their size, which is more than this catalog knows: they go in time, not to make room.
+    chains = [chain for chain in (state.active, state.building) if chain is not None]
+    dropped = tuple(replace(chain.retired(now_us), size=0) for chain in chains)
     return StateRow(
         lineage=max(state.lineage, newest.lineage) + 1,
         last_chain=max(state.last_chain, *found.attempts),

@@ -24,6 +24,10 @@ _FIRST_LOOK: Final = 30.0
 _STRANGERS: Final = 100
 #: Former chains may take so many bytes together, or as many as the one in use; the last one is kept in any case.
 _FORMER_BYTES: Final = 256 << 20
+#: In a quiet deployment they may take so many, or so many times what the one in use takes, without exception. A chain
+#: that is worth a new base (see quiet.py) takes more than that, so that the base does make room.
+_QUIET_BYTES: Final = 1 << 20
+_QUIET_SHARE: Final = 1.25
 
 #: Part → (attempt, k) → indexes.
 Shards = defaultdict[int, defaultdict[tuple[int, int], set[int]]]
@@ -38,16 +42,20 @@ class Retention:
         self._seconds = seconds
         self._next = clock.monotonic() + min(_FIRST_LOOK, seconds)
         self._suspect: set[int] = set()  # chains that lacked shards at the last look
+        self._looked = self._whole = 0  # the active chain at the last look; and if it lacked nothing
         #: The active chain lacked shards at two looks: a new base is due.
         self.thin = False
         #: There are names of a chain that this catalog has not come to yet: somebody else has.
         self.foreign = False
 
-    async def turn(self, state: StateRow, keys: SnapshotKeys, *, held: bool) -> StateRow:
-        """Delete what is due, unless the catalog is `held`: then an operator may want to go back further. The state
+    async def turn(self, state: StateRow, keys: SnapshotKeys, *, held: bool, quiet: bool = False) -> StateRow:
+        """Delete what is due, unless the catalog is `held`: then an operator may want to go back further. What takes
+        too much room in a `quiet` deployment goes once all shards of the active chain were counted. The state
         afterwards; the same object where nothing changed."""
         now = self._clock.monotonic()
-        if now >= self._next:
+        active = state.active.id if state.active is not None else 0
+        uncounted = quiet and self._looked != active and bool(_beyond_budget(state, quiet=True))
+        if now >= self._next or uncounted:
             self._next = now + min(_LOOK, max(self._seconds, 1.0))
             state = await self._look(state, keys)
         if held:
@@ -58,7 +66,7 @@ class Retention:
                 state, retired=tuple(replace(row, since_us=min(row.since_us, today)) for row in state.retired)
             )
         limit = today - int(self._seconds * 1e6)
-        beyond = _beyond_budget(state)
+        beyond = _beyond_budget(state, quiet=quiet and self._whole == active)
         for row in state.retired:
             if (row.since_us <= limit or row in beyond) and await self._delete(row, state, keys):
                 state = replace(state, retired=tuple(other for other in state.retired if other is not row))
@@ -91,6 +99,7 @@ class Retention:
         if strangers:
             rows = tuple(RetiredRow(prefix, chain, now) for prefix, chain in sorted(strangers)[:_STRANGERS])
             state = replace(state, retired=(*state.retired, *rows))
+        self._looked, self._whole = state.active.id if state.active is not None else 0, 0
         if state.active is not None and active:
             self._count(active, state.active.parts, shards)
         return state
@@ -103,6 +112,7 @@ class Retention:
         )
         self.thin = lacking and chain in self._suspect
         self._suspect = {chain} if lacking else set()
+        self._whole = 0 if lacking else chain
         if self.thin:
             log.warning("a snapshot lost shards: it is written anew")
 
@@ -124,15 +134,16 @@ class Retention:
         return gone and all_heard
 
 
-def _beyond_budget(state: StateRow) -> list[RetiredRow]:
+def _beyond_budget(state: StateRow, *, quiet: bool) -> list[RetiredRow]:
     """Former chains that would take more room than they may, the newest ones first served."""
     if state.active is None:
         return []
-    budget = max(_FORMER_BYTES, state.active.base_bytes + state.active.change_bytes)
+    taken_now = state.active.base_bytes + state.active.change_bytes
+    budget = max(_QUIET_BYTES, _QUIET_SHARE * taken_now) if quiet else max(_FORMER_BYTES, taken_now)
     found: list[RetiredRow] = []
     taken = 0
     for row in sorted(state.retired, key=lambda row: row.since_us, reverse=True):
-        if taken and row.size and taken + row.size > budget:
+        if row.size and taken + row.size > budget and (taken or quiet):
             found.append(row)
         else:
             taken += row.size

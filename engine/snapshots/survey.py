@@ -235,14 +235,19 @@ class PartUnreadable(SnapshotDamaged):
         self.refused = refused
 
 
-async def fetch(keys: SnapshotKeys, deployment: bytes, attempt: Attempt, bad: list[str]) -> Content:
-    """The content of a part. What is wrong with shards on the way is told in `bad`. Raises PartUnreadable."""
+async def fetch(
+    keys: SnapshotKeys, deployment: bytes, attempt: Attempt, bad: list[str], *, every: bool = False
+) -> Content:
+    """The content of a part, of as many shards as it needs, or of `every` one. What is wrong with shards on the way is
+    told in `bad`. Raises PartUnreadable."""
     name, header = attempt.name, attempt.header
     good: dict[int, Buffer] = {}
     refused: set[tuple[str, str]] = set()
     queue = _in_order(attempt)
-    while len(good) < name.k:
+    while every or len(good) < name.k:
         shard = next(queue, None)
+        if shard is None and len(good) >= name.k:
+            break
         if shard is None:
             message = f"part {name.part} of chain {name.chain} has {len(good)} sound shards and needs {name.k}"
             raise PartUnreadable(message, frozenset(refused))

@@ -1,10 +1,11 @@
 """The worker that keeps the catalog's snapshots on the nodes fresh. Named `snapshots`; runs under a lease.
 
 A turn brings the active chain up to date, or takes one step towards the next chain: a run of its base, a few parts read
-back. The next chain takes over when all of it was read back; the former one is deleted when its time has come. What a
-turn stores is durable on the nodes before the catalog says so: cut short anywhere, the next turn writes the same part
-again under other names, and a restore follows the one that the chain goes on from. The first turn of a process looks
-whether the nodes hold anything newer than the catalog is (see descent.py), and so does one that finds a node back.
+back. The next chain takes over when all of it was read back; the former one is deleted when its time has come, or once
+nothing changes (see quiet.py), if it takes much room. What a turn stores is durable on the nodes before the catalog
+says so: cut short anywhere, the next turn writes the same part again under other names, and a restore follows the one
+that the chain goes on from. The first turn of a process looks whether the nodes hold anything newer than the catalog is
+(see descent.py), and so does one that finds a node back.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from engine.snapshots.chains import ChainWriter, NotWhole, RootKeys
 from engine.snapshots.descent import outrank
 from engine.snapshots.freshness import Freshness
 from engine.snapshots.parts import first_link
+from engine.snapshots.quiet import Quiet
 from engine.snapshots.retention import Retention
 from engine.snapshots.rows import CONSUMER, STATE_KEY, STATE_ROW, ChainRow, StateRow, read_state
 from engine.snapshots.survey import survey
@@ -51,7 +53,8 @@ _AT_ONCE: Final = float("-inf")
 @dataclass(frozen=True, slots=True)
 class SnapshotLimits:
     """Seconds. `every`: between two points while there are changes. `retention`: what was deleted is out of all
-    snapshots after that; half of it a chain may grow old, the other half it is kept when another took its place."""
+    snapshots after that; half of it a chain may grow old, the other half it is kept at the most when another took its
+    place."""
 
     every: float = 4.0
     retention: float = 86_400.0
@@ -85,6 +88,7 @@ class SnapshotWorker:
         self._chains = ChainWriter(catalog, placer, clock, deployment)
         self.writer = self._chains.shards
         self._retention = Retention(self.writer, clock, self._limits.retention / 2)
+        self._quiet = Quiet(catalog, self.writer, clock, self._limits.every)
         self._consumer = FeedConsumer(catalog, CONSUMER)
         self._compared: frozenset[bytes] = frozenset()  # nodes on which nothing is newer than this catalog
         self._without: frozenset[bytes] = frozenset()  # leaving nodes that the newest chain has nothing on
@@ -92,14 +96,21 @@ class SnapshotWorker:
         self._behind = False  # the feed was trimmed before the active chain had it
         self._not_before = _AT_ONCE  # when the next chain may be begun, after one that failed
         self._pause = _FIRST_PAUSE
+        self._forced = False  # what waits for quiet is to be done now
         #: How fresh the newest point is, as of the last turn.
         self.freshness = Freshness()
 
-    def force(self) -> None:
+    def hasten(self) -> None:
         """Make a point now, whenever the last one was."""
         self._due = _AT_ONCE
 
+    def force(self) -> None:
+        """Make a point now, and do what else is done in a quiet deployment."""
+        self.hasten()
+        self._forced = True
+
     async def turn(self) -> WorkerState:
+        forced = self._forced
         root, state = self._root(), await self._state()
         await self._chains.require_in_force(root)
         up = self._chains.up()
@@ -113,13 +124,20 @@ class SnapshotWorker:
             state = await self._drop(state, "the root key was rotated")
         if state.active is not None and state.active.root_key_id == root.id and self._clock.monotonic() >= self._due:
             state = await self._keep_up(state, root)
+        quiet, hold = self._quiet.watch(state.active) or forced, await held(self._catalog) is not None
         busy = state.building is not None
         if state.building is not None:
             state = await self._build(state, state.building, root)
-        changed = await self._retention.turn(state, root.keys, held=await held(self._catalog) is not None)
+        elif not quiet:
+            self._quiet.forget()
+        elif state.active is not None and not reason and not hold:
+            busy = await self._quiet.judge(state.active, forced=forced)
+        changed = await self._retention.turn(state, root.keys, held=hold, quiet=quiet)
         if changed is not state:
             await self._save(changed)
         self.freshness = await Freshness.look(self._catalog, self._clock)
+        if forced and not busy:
+            self._forced = False
         return WorkerState.BUSY if busy else WorkerState.IDLE
 
     async def standby(self) -> WorkerState:
@@ -182,6 +200,8 @@ class SnapshotWorker:
             return "the clock was set back"
         if age > (self._limits.retention / 2 if chain.changed else _LONGEST_AGE):
             return "the last one is old"
+        if self._quiet.is_bulky(chain):
+            return "its rows take much less by now"
         return ""
 
     async def _begin(self, state: StateRow, root: RootKeys, reason: str) -> StateRow:
@@ -197,6 +217,7 @@ class SnapshotWorker:
             last=first_link(self._deployment, number),
         )
         self._behind = self._retention.thin = False
+        self._quiet.forget()
         self._without = frozenset(self._leaving())
         return await self._save(replace(state, last_chain=number, building=chain))
 

@@ -83,6 +83,11 @@ class ShardWriter:
             return False
         return False
 
+    def stretch(self, length: int) -> float:
+        """How many bytes nodes take for each one of a part of `length`. Raises as `choose_target`."""
+        scheme = self._target(length).scheme
+        return scheme.n / scheme.k
+
     async def write(self, keys: SnapshotKeys, deployment: bytes, part: SealedPart) -> int:
         """Store all shards of a part, durably; their bytes. Raises Unavailable or StorageFull where nodes lack."""
         lists = [node for node in self.placer.nodes() if node.backend.properties().supports_list]

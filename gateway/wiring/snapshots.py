@@ -80,7 +80,7 @@ class Snapshots:
         """Make a point now, if this gateway makes them and it can be done."""
         if self.worker is None:
             return
-        self.worker.force()
+        self.worker.hasten()
         try:
             await self._gateway.runner.run(self.worker.name)
         except AtollError as error:

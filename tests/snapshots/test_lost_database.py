@@ -140,7 +140,7 @@ async def test_commits_that_have_no_number_yet_are_in_the_point(postgres_url: st
 
         writing = asyncio.create_task(write())
         for _ in range(12):
-            world.worker.force()
+            world.worker.hasten()
             await world.worker.turn()
         stop.set()
         await writing

@@ -190,7 +190,7 @@ async def test_a_point_is_reached_where_changes_come_faster_than_they_are_stored
         states.append(dict(world.rows))
     for backend in backends:
         backend.meanwhile = write
-    world.worker.force()
+    world.worker.hasten()
     await asyncio.wait_for(world.worker.turn(), 60)
     for backend in backends:
         backend.meanwhile = None

@@ -118,7 +118,7 @@ class SnapshotWorld:
 
     async def settle(self) -> None:
         """Turns until there is nothing to do."""
-        self.worker.force()
+        self.worker.hasten()
         for _ in range(10_000):
             if await self.worker.turn() is not WorkerState.BUSY:
                 return
