@@ -14,6 +14,7 @@ from importlib.metadata import version
 from accounts.authorizer import CannedAuthorizer
 from accounts.directory import Directory
 from accounts.errors import AccountError
+from accounts.quotas import Quotas
 from accounts.types import AccessKey, User
 from accounts.users import UserStore
 from catalog.copying.marks import require_unmarked
@@ -86,6 +87,7 @@ class Gateway:
     bodies: BodyStore
     store: ObjectStore
     users: UserStore
+    quotas: Quotas
     runner: WorkerRunner
     tally: TallyWorker
     snapshots: Snapshots
@@ -138,15 +140,20 @@ class Gateway:
         self.bodies = BodyStore(fenced, epochs, self.placer, settings=BodySettings(stage=stage))
         on_close(self.bodies.close)
         await self.bodies.start()
+        directory = self._open_accounts()
         self.store = ObjectStore(
-            fenced, self.bodies, self.deployment.keyring, self.clock, observers=(DeletionObserver(),)
+            fenced,
+            self.bodies,
+            self.deployment.keyring,
+            self.clock,
+            observers=(DeletionObserver(),),
+            quota=self.quotas,
         )
         on_close(self.store.close)
         await self.store.start()
         migrations = Jobs(fenced, self.store, self.deployment.secret, self.clock)
         arrivals = ReadThrough(migrations, self.store)
         on_close(arrivals.close)
-        directory = self._open_accounts()
         on_close(directory.close)
         await directory.start()
         self._server = Server(
@@ -288,10 +295,13 @@ class Gateway:
         row, secret = self.deployment.row, self.deployment.secret
         root = User(row.root_user, "root", keys=(self.credentials.key,), kind=PrincipalKind.ROOT, declared=True)
         declared = [root]
+        quotas: dict[str, int | None] = {}
         for user in self.settings.users:
             derived = hashlib.sha256(row.id + user.name.encode()).hexdigest()
             key = AccessKey(user.access_key_id, user.secret_access_key.reveal())
             declared.append(User(user.id or derived, user.name, user.email, (key,), declared=True))
+            quotas[user.id or derived] = user.max_buckets
+        self.quotas = Quotas(row.root_user, quotas, self.settings.accounts.max_buckets)
         try:
             self.users = UserStore(self.catalog, secret, self.clock, declared)
             return Directory(self.catalog, secret, declared)
