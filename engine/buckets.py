@@ -6,8 +6,8 @@ of a filling commit and the deletion is serialized first makes the other run aga
 transaction that reads listing rows; a plain `read` before it turns away a bucket that is obviously in use.
 
 The buckets of an owner with a quota are counted before one more is made, by a plain `read`. The transaction that makes
-it reads the owner's NEWEST row, which every creation writes: if that is what the count was shown, nothing was added
-since, and the count is at most too high. Else they are counted again (docs/decisions/0015).
+it also counts up the owner's BUCKETS_MADE row, which tells how many were added since: there are at most so many more
+than were counted. Only where these would be too many they are counted again (decision 15).
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
-from weakref import WeakValueDictionary
 
 import msgspec
 
 from catalog.errors import CatalogClosed, CatalogError, FeedTrimmed
 from catalog.interface import Catalog, Reader, Transaction
-from catalog.keys import prefix_end, read_terminated
+from catalog.keys import prefix_end, read_terminated, read_u64, u64
 from core.clock import Clock
 from core.ids import new_id
 from engine.errors import BucketExists, BucketNotEmpty, NoSuchBucket, TooManyBuckets
@@ -39,7 +38,7 @@ from engine.layout import (
     LIST,
     RECLAIM_BUCKET,
     VERSION_LIST,
-    newest_key,
+    made_key,
     owner_key,
     owner_prefix,
     reclaim_key,
@@ -59,11 +58,11 @@ _PAGE = 10_000
 
 
 class _Count(NamedTuple):
-    """How many buckets an owner had, up to `most`, when `newest` was the last one that it had made."""
+    """How many buckets an owner had, up to `most`, when it had made so many within a quota."""
 
     most: int
     buckets: int
-    newest: bytes | None
+    made: int
 
 
 class Buckets:
@@ -74,7 +73,6 @@ class Buckets:
         self._keyring = keyring
         self._clock = clock
         self._quota = quota
-        self._counting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by owner
         self._by_name: dict[str, Bucket] = {}
         self._names: dict[bytes, str] = {}  # bucket id -> name, for the cached ones
         self._rows: dict[bytes, tuple[bytes, Bucket]] = {}  # bucket id -> the row as last seen, and its value
@@ -108,7 +106,6 @@ class Buckets:
                 settings={},
             )
         )
-
         counted: _Count | None = None
 
         async def commit(txn: Transaction) -> int | None:
@@ -118,33 +115,31 @@ class Buckets:
                 raise BucketExists((await _load(txn, present)).owner)
             most = None if self._quota is None else await self._quota.most_buckets(txn, owner)
             if most is not None:
-                if counted is None or (counted.most, counted.newest) != (most, await txn.get(newest_key(owner))):
+                if counted is None or counted.most != most:
                     return most
-                if counted.buckets >= most:
+                made = await _made(txn, owner)
+                if counted.buckets >= most and counted.made == made:
                     raise TooManyBuckets(f"the owner has as many buckets as it may own, {most}")
+                if counted.buckets + made - counted.made >= most:
+                    return most  # some of those may have been deleted
+                txn.put(made_key(owner), u64(made + 1))
             txn.put(BUCKET_NAME + name.encode(), bucket.id)
             txn.put(BUCKET + bucket.id, row)
             txn.put(owner_key(owner, name), bucket.id)
-            txn.put(newest_key(owner), bucket.id)
             await self._keyring.put_bucket_key(txn, key)
             return None
 
-        most = await self._catalog.transact(commit)
-        if most is not None:
-            # One at a time: else each one's creation would have all the others count again.
-            async with self._counting.setdefault(owner, asyncio.Lock()):
-                while most is not None:
-                    counted = await self._count(owner, most)
-                    most = await self._catalog.transact(commit)
+        while (most := await self._catalog.transact(commit)) is not None:
+            counted = await self._count(owner, most)
         return bucket
 
     async def _count(self, owner: str, most: int) -> _Count:
         start = owner_prefix(owner)
 
         async def look(reader: Reader) -> _Count:
-            newest = await reader.get(newest_key(owner))
+            made = await _made(reader, owner)
             rows = await reader.scan(start, prefix_end(start), limit=most, keys_only=True)
-            return _Count(most, len(rows), newest)
+            return _Count(most, len(rows), made)
 
         return await self._catalog.read(look)
 
@@ -308,6 +303,11 @@ class Buckets:
             return changes[-1].sequence
         # The feed leaves out commits of leases and epochs, so its last entry may be older than the newest.
         return max(newest, changes[-1].sequence) if changes else newest
+
+
+async def _made(reader: Reader, owner: str) -> int:
+    value = await reader.get(made_key(owner))
+    return 0 if value is None else read_u64(value, 0)[0]
 
 
 async def _load(reader: Reader, bucket_id: bytes) -> Bucket:

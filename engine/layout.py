@@ -7,7 +7,7 @@ Every key is `ENGINE ‖ kind ‖ ...`; kinds of the data half (0x80 and above) 
 | BUCKET_NAME | name | bucket id |
 | BUCKET | bucket id | BucketRow; every commit that fills the bucket reads it |
 | BUCKET_OWNER | owner, terminated ‖ name | bucket id: the owner's buckets by name |
-| BUCKET_NEWEST | owner | bucket id: the last one that the owner made; every creation writes it |
+| BUCKETS_MADE | owner | u64: how many buckets the owner ever made within a quota |
 | HEAD | key hash | HeadRow: last order, place of the null version, the latest version itself |
 | VERSION | key hash ‖ inverted order | VersionRow: every version but the latest |
 | LIST | bucket id ‖ key | ListRow: the latest version of a key, unless it is a delete marker |
@@ -47,7 +47,7 @@ MANIFEST = ENGINE + b"\x0b"
 EXTENTS = ENGINE + b"\x0c"
 PARTS = ENGINE + b"\x0d"
 RECLAIM = ENGINE + b"\x0e"
-BUCKET_NEWEST = ENGINE + b"\x0f"
+BUCKETS_MADE = ENGINE + b"\x0f"
 
 KIND = len(BUCKET)
 ID = 16
@@ -109,8 +109,8 @@ def owner_prefix(owner: str) -> bytes:
     return BUCKET_OWNER + terminated(owner.encode())
 
 
-def newest_key(owner: str) -> bytes:
-    return BUCKET_NEWEST + owner.encode()
+def made_key(owner: str) -> bytes:
+    return BUCKETS_MADE + owner.encode()
 
 
 def owner_key(owner: str, name: str) -> bytes:
