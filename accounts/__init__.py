@@ -1,1 +1,1 @@
-"""Who may use the service: users, access keys and what they may do. Stands on catalog and core alone."""
+"""Who may use the service: users, access keys, quotas, and what they may do. Stands on catalog and core alone."""

@@ -1,11 +1,12 @@
 """What accounts refuse.
 
 AccountError
-├── InvalidUser(field)     a name, id, e-mail address or key of a form that is not accepted
+├── InvalidUser(field)     a name, id, e-mail address, key or quota of a form that is not accepted
 ├── UserExists(what)       the name, id, e-mail address or access key is taken
 ├── NoSuchUser
 ├── NoSuchAccessKey
-└── DeclaredUser           the user is written in the configuration and can't be changed here
+├── DeclaredUser           the user is written in the configuration and can't be changed here
+└── RootHasNoQuota
 """
 
 from __future__ import annotations
@@ -46,3 +47,8 @@ class NoSuchAccessKey(AccountError):
 class DeclaredUser(AccountError):
     def __init__(self, name: str) -> None:
         super().__init__(f"the user {name!r} is declared in the configuration; change it there")
+
+
+class RootHasNoQuota(AccountError):
+    def __init__(self) -> None:
+        super().__init__("the root user may own any number of buckets")

@@ -1,4 +1,4 @@
-"""Users in the catalog: add, remove, list; more keys, fewer keys."""
+"""Users in the catalog: add, remove, list; more keys, fewer keys, quotas."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from accounts.errors import DeclaredUser, NoSuchAccessKey, NoSuchUser, UserExists
+from accounts.errors import DeclaredUser, InvalidUser, NoSuchAccessKey, NoSuchUser, RootHasNoQuota, UserExists
 from accounts.layout import (
+    QUOTA,
     USER,
     USERS,
     USERS_END,
     KeyRecord,
+    QuotaRecord,
     UserRecord,
     access_key_key,
     id_key,
+    quota_key,
     secret_context,
     user_key,
 )
+from accounts.quotas import MOST_BUCKETS, is_quota
 from accounts.types import AccessKey, SecretWrapper, User, check_access_key, check_user, new_access_key
 from accounts.types import new_canonical_id as new_id
 from catalog.interface import Catalog, Reader, Transaction
+from core.access import PrincipalKind
 from core.clock import Clock
 
 _PAGE = 500
@@ -76,12 +81,13 @@ class UserStore:
             txn.put(user_key(name), USER.encode(record))
             txn.put(id_key(user.id), name.encode())
             txn.put(access_key_key(key.id), name.encode())
+            txn.delete(quota_key(user.id))  # of one whom a release removed that knows no quotas
 
         await self._catalog.transact(write)
         return user
 
     async def remove(self, name: str) -> None:
-        """Remove a user and its keys; its buckets stay and belong to nobody but root. Raises NoSuchUser,
+        """Remove a user, its keys and its quota; its buckets stay and belong to nobody but root. Raises NoSuchUser,
         DeclaredUser."""
         self._refuse_declared(name)
 
@@ -89,6 +95,7 @@ class UserStore:
             record = await self._get(txn, name)
             txn.delete(user_key(name))
             txn.delete(id_key(record.id))
+            txn.delete(quota_key(record.id))
             for key in record.keys:
                 txn.delete(access_key_key(key.id))
 
@@ -129,6 +136,23 @@ class UserStore:
             keys = tuple(key for key in record.keys if key.id != access_key_id)
             txn.put(user_key(record.name), USER.encode(replace(record, keys=keys)))
             txn.delete(access_key_key(access_key_id))
+
+        await self._catalog.transact(write)
+
+    async def set_quota(self, name: str, *, max_buckets: int | None) -> None:
+        """How many buckets the user may own; None: as many as the default says. Those that it owns stay, whatever the
+        number. Raises InvalidUser, NoSuchUser, DeclaredUser, RootHasNoQuota."""
+        if max_buckets is not None and not is_quota(max_buckets):
+            raise InvalidUser("quota", f"0 to {MOST_BUCKETS} buckets")
+        if name in self._declared and self._declared[name].kind is PrincipalKind.ROOT:
+            raise RootHasNoQuota
+        self._refuse_declared(name)
+
+        async def write(txn: Transaction) -> None:
+            key = quota_key((await self._get(txn, name)).id)
+            present = await txn.get(key)
+            record = QuotaRecord() if present is None else QUOTA.decode(present)
+            txn.put(key, QUOTA.encode(replace(record, max_buckets=max_buckets)))
 
         await self._catalog.transact(write)
 

@@ -1,4 +1,5 @@
-"""How soon what is revoked at one gateway is refused by another, on one PostgreSQL: users, buckets' and objects' ACLs.
+"""How soon what is revoked at one gateway is refused by another, on one PostgreSQL: users, quotas, ACLs of buckets and
+of objects.
 
 A revocation counts from the answer of the gateway at which it was made to the first refusal of the other one, which is
 asked without a pause on a kept connection; one that is refused at once counts as the time of that one request. First
@@ -11,6 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import http.client
+import itertools
 import shutil
 import statistics
 import sys
@@ -21,6 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from bench.client import RawClient
@@ -36,19 +39,22 @@ _PATIENCE = 30.0  # seconds until a revocation is called none
 
 
 class Asking:
-    """One request, asked again and again of a gateway on one connection."""
+    """Requests of a gateway without a pause, on one connection; `refusal` is the status that they come to have."""
 
-    def __init__(self, gateway: GatewayProcess, url: str) -> None:
+    def __init__(
+        self, gateway: GatewayProcess, urls: Iterator[str], *, method: str = "GET", refusal: int = 403
+    ) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=_PATIENCE)
-        parts = urlsplit(url)
-        self._path = f"{parts.path}?{parts.query}"
-        self._host = parts.netloc
+        self._urls = urls
+        self._method = method
+        self.refusal = refusal
 
     def until(self, status: int) -> float:
         """When this was answered first."""
         deadline = time.perf_counter() + _PATIENCE
         while True:
-            self._connection.request("GET", self._path, headers={"Host": self._host})
+            parts = urlsplit(next(self._urls))
+            self._connection.request(self._method, f"{parts.path}?{parts.query}", headers={"Host": parts.netloc})
             answer = self._connection.getresponse()
             answer.read()
             now = time.perf_counter()
@@ -67,9 +73,25 @@ def revoke_user(one: GatewayProcess, other: GatewayProcess, number: int) -> floa
     client = other.client(
         aws_access_key_id=user["access_key_id"], aws_secret_access_key=user["secret_access_key"]
     )  # fmt: skip
-    asking = Asking(other, client.generate_presigned_url("list_buckets"))
+    asking = Asking(other, itertools.repeat(client.generate_presigned_url("list_buckets")))
     asking.until(200)
     one.admin.call("DELETE", "/users", name=user["name"])
+    return _seconds(asking)
+
+
+def lower_quota(one: GatewayProcess, other: GatewayProcess, number: int) -> float:
+    """Take the room for new buckets from a user who was making them at the other gateway."""
+    user = one.admin.call("POST", "/users", {"name": f"owner-{number}-{time.time_ns()}"})
+    client = other.client(
+        aws_access_key_id=user["access_key_id"], aws_secret_access_key=user["secret_access_key"],
+        config=Config(signature_version="s3v4"),
+    )  # fmt: skip
+    one.admin.call("PUT", "/users/quota", {"name": user["name"], "max_buckets": 1000})
+    names = (f"{user['name']}-{taken}" for taken in itertools.count())
+    urls = (client.generate_presigned_url("create_bucket", Params={"Bucket": name}) for name in names)
+    asking = Asking(other, urls, method="PUT", refusal=400)
+    asking.until(200)
+    one.admin.call("PUT", "/users/quota", {"name": user["name"], "max_buckets": 1})
     return _seconds(asking)
 
 
@@ -77,7 +99,7 @@ def revoke_bucket(one: GatewayProcess, other: GatewayProcess, _: int) -> float:
     """Make a bucket private whose listing the other gateway has shown to anybody."""
     client = one.client()
     client.put_bucket_acl(Bucket=BUCKET, ACL="public-read")
-    asking = Asking(other, f"{other.url}/{BUCKET}?list-type=2&max-keys=1")
+    asking = Asking(other, itertools.repeat(f"{other.url}/{BUCKET}?list-type=2&max-keys=1"))
     asking.until(200)
     client.put_bucket_acl(Bucket=BUCKET, ACL="private")
     return _seconds(asking)
@@ -87,7 +109,7 @@ def revoke_object(one: GatewayProcess, other: GatewayProcess, _: int) -> float:
     """Make an object private that the other gateway has given to anybody."""
     client = one.client()
     client.put_object_acl(Bucket=BUCKET, Key=KEY, ACL="public-read")
-    asking = Asking(other, f"{other.url}/{BUCKET}/{KEY}?x-id=GetObject")
+    asking = Asking(other, itertools.repeat(f"{other.url}/{BUCKET}/{KEY}?x-id=GetObject"))
     asking.until(200)
     client.put_object_acl(Bucket=BUCKET, Key=KEY, ACL="private")
     return _seconds(asking)
@@ -97,13 +119,14 @@ def _seconds(asking: Asking) -> float:
     """From now to the first refusal."""
     answered = time.perf_counter()
     try:
-        return asking.until(403) - answered
+        return asking.until(asking.refusal) - answered
     finally:
         asking.close()
 
 
 REVOCATIONS: dict[str, Callable[[GatewayProcess, GatewayProcess, int], float]] = {
     "a user removed": revoke_user,
+    "a quota lowered": lower_quota,
     "a bucket made private": revoke_bucket,
     "an object made private": revoke_object,
 }

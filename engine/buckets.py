@@ -4,6 +4,10 @@ Whether a bucket still exists is decided in the transaction that fills it: each 
 none of them writes. `delete` reads that row too, and scans the bucket's listing rows *in its transaction*: so whichever
 of a filling commit and the deletion is serialized first makes the other run again and see it. This is the only
 transaction that reads listing rows; a plain `read` before it turns away a bucket that is obviously in use.
+
+The buckets of an owner with a quota are counted before one more is made, by a plain `read`. The transaction that makes
+it also counts up the owner's BUCKETS_MADE row, which tells how many were added since: there are at most so many more
+than were counted. Only where these would be too many they are counted again (decision 15).
 """
 
 from __future__ import annotations
@@ -11,17 +15,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import msgspec
 
 from catalog.errors import CatalogClosed, CatalogError, FeedTrimmed
 from catalog.interface import Catalog, Reader, Transaction
-from catalog.keys import prefix_end, terminated
+from catalog.keys import prefix_end, read_terminated, read_u64, u64
 from core.clock import Clock
 from core.ids import new_id
-from engine.errors import BucketExists, BucketNotEmpty, NoSuchBucket
+from engine.errors import BucketExists, BucketNotEmpty, NoSuchBucket, TooManyBuckets
 from engine.keyring import Keyring, KeyUnavailable
 from engine.layout import (
     BUCKET,
@@ -32,9 +38,12 @@ from engine.layout import (
     LIST,
     RECLAIM_BUCKET,
     VERSION_LIST,
+    made_key,
     owner_key,
+    owner_prefix,
     reclaim_key,
 )
+from engine.ports import BucketQuota
 from engine.records import BUCKET_ROW, BucketRow, bucket_value, versioning_code
 from engine.types import Bucket
 
@@ -45,15 +54,25 @@ CACHE_SIZE = 10_000
 #: Seconds between looks at the change feed: what another gateway changed shows here within a second.
 FOLLOW_INTERVAL = 0.25
 _CHANGES = 1000
+_PAGE = 10_000
+
+
+class _Count(NamedTuple):
+    """How many buckets an owner had, up to `most`, when it had made so many within a quota."""
+
+    most: int
+    buckets: int
+    made: int
 
 
 class Buckets:
     """All that is done to buckets as such."""
 
-    def __init__(self, catalog: Catalog, keyring: Keyring, clock: Clock) -> None:
+    def __init__(self, catalog: Catalog, keyring: Keyring, clock: Clock, quota: BucketQuota | None = None) -> None:
         self._catalog = catalog
         self._keyring = keyring
         self._clock = clock
+        self._quota = quota
         self._by_name: dict[str, Bucket] = {}
         self._names: dict[bytes, str] = {}  # bucket id -> name, for the cached ones
         self._rows: dict[bytes, tuple[bytes, Bucket]] = {}  # bucket id -> the row as last seen, and its value
@@ -87,18 +106,42 @@ class Buckets:
                 settings={},
             )
         )
+        counted: _Count | None = None
 
-        async def commit(txn: Transaction) -> None:
+        async def commit(txn: Transaction) -> int | None:
+            """None once it is made; else up to how many of the owner's buckets have to be counted before."""
             present = await txn.get(BUCKET_NAME + name.encode())
             if present is not None:
                 raise BucketExists((await _load(txn, present)).owner)
+            most = None if self._quota is None else await self._quota.most_buckets(txn, owner)
+            if most is not None:
+                if counted is None or counted.most != most:
+                    return most
+                made = await _made(txn, owner)
+                if counted.buckets >= most and counted.made == made:
+                    raise TooManyBuckets(f"the owner has as many buckets as it may own, {most}")
+                if counted.buckets + made - counted.made >= most:
+                    return most  # some of those may have been deleted
+                txn.put(made_key(owner), u64(made + 1))
             txn.put(BUCKET_NAME + name.encode(), bucket.id)
             txn.put(BUCKET + bucket.id, row)
             txn.put(owner_key(owner, name), bucket.id)
             await self._keyring.put_bucket_key(txn, key)
+            return None
 
-        await self._catalog.transact(commit)
+        while (most := await self._catalog.transact(commit)) is not None:
+            counted = await self._count(owner, most)
         return bucket
+
+    async def _count(self, owner: str, most: int) -> _Count:
+        start = owner_prefix(owner)
+
+        async def look(reader: Reader) -> _Count:
+            made = await _made(reader, owner)
+            rows = await reader.scan(start, prefix_end(start), limit=most, keys_only=True)
+            return _Count(most, len(rows), made)
+
+        return await self._catalog.read(look)
 
     async def get(self, name: str) -> Bucket:
         """The bucket of this name, from the cache where it is. Raises NoSuchBucket."""
@@ -186,7 +229,7 @@ class Buckets:
         self._keyring.forget(bucket.id)
 
     async def list(self, *, owner: str | None, prefix: str, after: str, limit: int) -> tuple[list[Bucket], str]:
-        base = BUCKET_NAME if owner is None else BUCKET_OWNER + terminated(owner.encode())
+        base = BUCKET_NAME if owner is None else owner_prefix(owner)
         start = max(base + prefix.encode(), base + after.encode() + b"\0" if after else b"")
         end = prefix_end(base + prefix.encode())
         if limit <= 0 or start >= end:
@@ -204,6 +247,17 @@ class Buckets:
 
         buckets, more = await self._catalog.read(look)
         return buckets, buckets[-1].name if more else ""
+
+    async def count(self) -> Counter[str]:
+        async def look(reader: Reader) -> Counter[str]:
+            owned: Counter[str] = Counter()
+            start, end = BUCKET_OWNER, prefix_end(BUCKET_OWNER)
+            while rows := await reader.scan(start, end, limit=_PAGE, keys_only=True):
+                owned.update(read_terminated(key, KIND)[0].decode() for key, _ in rows)
+                start = rows[-1][0] + b"\0"
+            return owned
+
+        return await self._catalog.read(look, long=True)
 
     def _forget(self, bucket_id: bytes) -> None:
         self._forgets += 1
@@ -249,6 +303,11 @@ class Buckets:
             return changes[-1].sequence
         # The feed leaves out commits of leases and epochs, so its last entry may be older than the newest.
         return max(newest, changes[-1].sequence) if changes else newest
+
+
+async def _made(reader: Reader, owner: str) -> int:
+    value = await reader.get(made_key(owner))
+    return 0 if value is None else read_u64(value, 0)[0]
 
 
 async def _load(reader: Reader, bucket_id: bytes) -> Bucket:

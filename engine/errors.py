@@ -1,7 +1,7 @@
 """The object store's own refusals; the gateway maps each to one S3 error.
 
 EngineError
-├── NoSuchBucket, BucketExists(owner), BucketNotEmpty
+├── NoSuchBucket, BucketExists(owner), BucketNotEmpty, TooManyBuckets
 ├── NoSuchKey, NoSuchVersion, IsDeleteMarker(info)
 ├── NoSuchUpload, InvalidPart(number), InvalidPartOrder, PartTooSmall(number, size, minimum), TooManyParts
 ├── PreconditionFailed(condition), ConditionalConflict
@@ -38,6 +38,10 @@ class BucketExists(EngineError):
 
 class BucketNotEmpty(EngineError):
     pass
+
+
+class TooManyBuckets(EngineError):
+    """The owner has as many buckets as it may own."""
 
 
 class NoSuchKey(EngineError):

@@ -7,6 +7,7 @@ Every key is `ENGINE ‖ kind ‖ ...`; kinds of the data half (0x80 and above) 
 | BUCKET_NAME | name | bucket id |
 | BUCKET | bucket id | BucketRow; every commit that fills the bucket reads it |
 | BUCKET_OWNER | owner, terminated ‖ name | bucket id: the owner's buckets by name |
+| BUCKETS_MADE | owner | u64: how many buckets the owner ever made within a quota |
 | HEAD | key hash | HeadRow: last order, place of the null version, the latest version itself |
 | VERSION | key hash ‖ inverted order | VersionRow: every version but the latest |
 | LIST | bucket id ‖ key | ListRow: the latest version of a key, unless it is a delete marker |
@@ -46,6 +47,7 @@ MANIFEST = ENGINE + b"\x0b"
 EXTENTS = ENGINE + b"\x0c"
 PARTS = ENGINE + b"\x0d"
 RECLAIM = ENGINE + b"\x0e"
+BUCKETS_MADE = ENGINE + b"\x0f"
 
 KIND = len(BUCKET)
 ID = 16
@@ -102,8 +104,17 @@ def part_referrer(manifest: bytes, number: int) -> bytes:
     return manifest + number.to_bytes(2, "big")
 
 
+def owner_prefix(owner: str) -> bytes:
+    """Of all BUCKET_OWNER rows of one owner."""
+    return BUCKET_OWNER + terminated(owner.encode())
+
+
+def made_key(owner: str) -> bytes:
+    return BUCKETS_MADE + owner.encode()
+
+
 def owner_key(owner: str, name: str) -> bytes:
-    return BUCKET_OWNER + terminated(owner.encode()) + name.encode()
+    return owner_prefix(owner) + name.encode()
 
 
 def reclaim_key(task: int, target: bytes, *, due_us: int = 0) -> bytes:

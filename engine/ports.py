@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from backends.interface import Backend
-from catalog.interface import Transaction
+from catalog.interface import Reader, Transaction
 from core.buffers import Buffer
 from engine.types import Bucket, ObjectInfo
 
@@ -98,6 +98,14 @@ class AbsenceObserver(Protocol):
 
     async def absent(self, txn: Transaction, bucket: Bucket, key: str) -> None:
         """A delete without a version id named a key that has no version, in a bucket without versioning."""
+        ...
+
+
+class BucketQuota(Protocol):
+    """Tells how many buckets an owner may own; asked inside the transaction that makes one more."""
+
+    async def most_buckets(self, txn: Reader, owner: str) -> int | None:
+        """None for no limit. Must await nothing but `txn`."""
         ...
 
 

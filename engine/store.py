@@ -7,6 +7,7 @@ that commits, so a stale `Bucket` never breaks a rule. All methods may raise `No
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from catalog.interface import Catalog
@@ -20,7 +21,7 @@ from engine.context import Context
 from engine.errors import EngineError
 from engine.keyring import Keyring
 from engine.open import OpenObject
-from engine.ports import Admission, CommitObserver
+from engine.ports import Admission, BucketQuota, CommitObserver
 from engine.reclaim import Reclaimer
 from engine.types import (
     UNCONDITIONAL,
@@ -56,8 +57,9 @@ class ObjectStore:
         keyring: Keyring,
         clock: Clock,
         observers: Sequence[CommitObserver] = (),
+        quota: BucketQuota | None = None,
     ) -> None:
-        self._buckets = Buckets(catalog, keyring, clock)
+        self._buckets = Buckets(catalog, keyring, clock, quota)
         self._context = Context(catalog, bodies, keyring, clock, self._buckets, tuple(observers))
 
     async def start(self) -> None:
@@ -76,7 +78,8 @@ class ObjectStore:
     # Buckets
 
     async def create_bucket(self, name: str, *, owner: str, acl: str = "private", location: str = "") -> Bucket:
-        """Make a bucket; the name's form is the caller's business. Raises BucketExists with the present owner."""
+        """Make a bucket; the name's form is the caller's business. Raises BucketExists with the present owner, and
+        TooManyBuckets for a new name where the owner has as many as its quota allows."""
         return await self._buckets.create(name, owner=owner, acl=acl, location=location)
 
     async def get_bucket(self, name: str) -> Bucket:
@@ -94,6 +97,10 @@ class ObjectStore:
     ) -> tuple[list[Bucket], str]:
         """Buckets by name > `after`, those of `owner` or all; and the name to go on after, "" at the end."""
         return await self._buckets.list(owner=owner, prefix=prefix, after=after, limit=limit)
+
+    async def count_buckets(self) -> Counter[str]:
+        """How many buckets each owner has, of one snapshot: a scan over all buckets' names."""
+        return await self._buckets.count()
 
     async def update_bucket(self, bucket: Bucket, change: Callable[[Bucket], Bucket]) -> Bucket:
         """Replace versioning, acl or settings: `change` gets the stored bucket and may run again. Id, name, owner,

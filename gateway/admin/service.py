@@ -32,6 +32,13 @@ class NewUser(msgspec.Struct, forbid_unknown_fields=True):
     secret_access_key: str = ""
 
 
+class NewQuota(msgspec.Struct, forbid_unknown_fields=True):
+    """How many buckets a user may own; null: as many as the default says."""
+
+    name: str
+    max_buckets: int | None
+
+
 class NewNode(msgspec.Struct, forbid_unknown_fields=True):
     """A folder that is to be a node; empty fields are made."""
 
@@ -64,6 +71,8 @@ class Operations(Protocol):
     async def add_user(self, new: NewUser) -> dict[str, Any]: ...
 
     async def remove_user(self, name: str) -> None: ...
+
+    async def set_quota(self, new: NewQuota) -> None: ...
 
     async def add_node(self, new: NewNode) -> dict[str, Any]: ...
 
@@ -103,6 +112,7 @@ class AdminService:
                 web.get("/users", self._users),
                 web.post("/users", self._add_user),
                 web.delete("/users", self._remove_user),
+                web.put("/users/quota", self._set_quota),
                 web.post("/nodes", self._add_node),
                 web.delete("/nodes", self._remove_node),
                 web.post("/keys/export", self._export_key),
@@ -141,6 +151,10 @@ class AdminService:
 
     async def _remove_user(self, request: web.Request) -> web.StreamResponse:
         await self._operations.remove_user(request.query.get("name", ""))
+        return _json({})
+
+    async def _set_quota(self, request: web.Request) -> web.StreamResponse:
+        await self._operations.set_quota(msgspec.json.decode(await request.read(), type=NewQuota))
         return _json({})
 
     async def _add_node(self, request: web.Request) -> web.StreamResponse:

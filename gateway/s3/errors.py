@@ -212,6 +212,7 @@ _ENGINE: dict[type[AtollError], Callable[[AtollError], S3Error]] = {
     engine_errors.NoSuchBucket: _plain("NoSuchBucket"),
     engine_errors.BucketExists: _plain("BucketAlreadyExists"),
     engine_errors.BucketNotEmpty: _plain("BucketNotEmpty"),
+    engine_errors.TooManyBuckets: _plain("TooManyBuckets"),
     engine_errors.NoSuchKey: _plain("NoSuchKey"),
     engine_errors.NoSuchVersion: _plain("NoSuchVersion"),
     engine_errors.IsDeleteMarker: _delete_marker,

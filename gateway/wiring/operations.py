@@ -17,7 +17,7 @@ from catalog.hold import held, lift_hold
 from core.errors import AtollError
 from core.workers import Forceable, WorkerReport
 from engine.collection import CollectionWorker
-from gateway.admin.service import CopyOrder, NewNode, NewUser
+from gateway.admin.service import CopyOrder, NewNode, NewQuota, NewUser
 from gateway.wiring import deployment
 from gateway.wiring.checking import Checking, Place
 from gateway.wiring.health import health
@@ -121,6 +121,11 @@ class GatewayOperations:
         return _report(name, report)
 
     async def users(self) -> list[dict[str, Any]]:
+        """`buckets`: how many the user owns; `max_buckets`: how many it may (null: any number), by a quota of its own
+        (`own_quota`) or by default."""
+        quotas = self._gateway.quotas
+        own = await self._gateway.catalog.read(quotas.own)
+        owned = await self._gateway.store.count_buckets()
         return [
             {
                 "name": user.name,
@@ -128,6 +133,9 @@ class GatewayOperations:
                 "email": user.email,
                 "access_key_ids": [key.id for key in user.keys],
                 "declared": user.declared,
+                "buckets": owned[user.id],
+                "max_buckets": own.get(user.id, quotas.default(user.id)),
+                "own_quota": user.id in own,
             }
             for user in await self._gateway.users.list()
         ]
@@ -151,6 +159,9 @@ class GatewayOperations:
 
     async def remove_user(self, name: str) -> None:
         await self._gateway.users.remove(name)
+
+    async def set_quota(self, new: NewQuota) -> None:
+        await self._gateway.users.set_quota(new.name, max_buckets=new.max_buckets)
 
     async def add_node(self, new: NewNode) -> dict[str, Any]:
         folder = Path(new.folder)

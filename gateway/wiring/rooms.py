@@ -17,6 +17,7 @@ from importlib.metadata import version
 from accounts.authorizer import CannedAuthorizer
 from accounts.directory import Directory
 from accounts.errors import AccountError
+from accounts.quotas import Quotas
 from accounts.types import AccessKey, User
 from accounts.users import UserStore
 from catalog.copying.marks import require_unmarked
@@ -66,6 +67,7 @@ class Rooms:
     bodies: BodyStore
     store: ObjectStore
     users: UserStore
+    quotas: Quotas
     migrations: Jobs
     server: Server
     credentials: RootCredentials
@@ -107,15 +109,20 @@ class Rooms:
         self.bodies = BodyStore(self.fenced, self.epochs, self.placer, settings=BodySettings(stage=stage))
         on_close(self.bodies.close)
         await self.bodies.start()
+        directory = self._open_accounts()
         self.store = ObjectStore(
-            self.fenced, self.bodies, self.deployment.keyring, self.clock, observers=(DeletionObserver(),)
+            self.fenced,
+            self.bodies,
+            self.deployment.keyring,
+            self.clock,
+            observers=(DeletionObserver(),),
+            quota=self.quotas,
         )
         on_close(self.store.close)
         await self.store.start()
         self.migrations = Jobs(self.fenced, self.store, self.deployment.secret, self.clock)
         arrivals = ReadThrough(self.migrations, self.store)
         on_close(arrivals.close)
-        directory = self._open_accounts()
         on_close(directory.close)
         await directory.start()
         self.server = Server(
@@ -173,10 +180,13 @@ class Rooms:
         row, secret = self.deployment.row, self.deployment.secret
         root = User(row.root_user, "root", keys=(self.credentials.key,), kind=PrincipalKind.ROOT, declared=True)
         declared = [root]
+        quotas: dict[str, int | None] = {}
         for user in self.settings.users:
             derived = hashlib.sha256(row.id + user.name.encode()).hexdigest()
             key = AccessKey(user.access_key_id, user.secret_access_key.reveal())
             declared.append(User(user.id or derived, user.name, user.email, (key,), declared=True))
+            quotas[user.id or derived] = user.max_buckets
+        self.quotas = Quotas(row.root_user, quotas, self.settings.accounts.max_buckets)
         try:
             self.users = UserStore(self.catalog, secret, self.clock, declared)
             return Directory(self.catalog, secret, declared)

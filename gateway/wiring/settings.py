@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from accounts.quotas import MOST_BUCKETS, is_quota
 from catalog.postgres_engine.address import is_address
 from core import crashpoints
 from core.config import Duration, Layer, Secret, Size, environment_layer, file_layer, load
@@ -22,15 +23,36 @@ DEFAULT_FILE = Path("atoll.toml")
 MOST_PROCESSES = 64
 
 
+def _check_max_buckets(most: int | None) -> None:
+    if most is not None and not is_quota(most):
+        raise ValueError(f"max_buckets must be from 0 to {MOST_BUCKETS}")
+
+
 @dataclass(frozen=True)
 class UserSettings:
-    """A user written in the file. `id` is the canonical id; empty: derived from deployment and name."""
+    """A user written in the file. `id` is the canonical id; empty: derived from deployment and name. `max_buckets`:
+    how many it may own; unset: as accounts.max_buckets."""
 
     name: str
     access_key_id: str
     secret_access_key: Secret
     id: str = ""
     email: str = ""
+    max_buckets: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_max_buckets(self.max_buckets)
+
+
+@dataclass(frozen=True)
+class AccountSettings:
+    """What holds for every user but root. `max_buckets`: how many one may own without a quota of its own; unset: any
+    number."""
+
+    max_buckets: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_max_buckets(self.max_buckets)
 
 
 @dataclass(frozen=True)
@@ -95,6 +117,7 @@ class Settings:
     http: HttpSettings = field(default_factory=HttpSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    accounts: AccountSettings = field(default_factory=AccountSettings)
     users: tuple[UserSettings, ...] = ()
 
     def __post_init__(self) -> None:

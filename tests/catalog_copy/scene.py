@@ -113,6 +113,7 @@ class Stock:
             "aws_access_key_id": user["access_key_id"], "aws_secret_access_key": user["secret_access_key"]
         }  # fmt: skip
         server.client(**self.login).create_bucket(Bucket=OWN)
+        AdminClient(server.data).call("PUT", "/users/quota", {"name": "somebody", "max_buckets": 1})
         self._begin(client)
 
     def _begin(self, client: Any) -> None:
@@ -141,6 +142,7 @@ class Stock:
         assert read(client, "whole") == FIRST_PART + b"second"
         theirs = server.client(**self.login)
         assert [bucket["Name"] for bucket in theirs.list_buckets()["Buckets"]] == [OWN]
+        assert refusal(lambda: theirs.create_bucket(Bucket="one-too-many")) == "TooManyBuckets"
         theirs.put_object(Bucket=OWN, Key="key", Body=b"theirs")
         assert refusal(lambda: theirs.get_object(Bucket=BUCKET, Key="first/3")) == "AccessDenied"
         self._begin(client)

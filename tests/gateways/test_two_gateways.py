@@ -10,7 +10,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,46 @@ def test_a_revoked_key_is_refused_everywhere(cluster: Cluster, at: int) -> None:
     within(EVERYWHERE, lambda: code(client.list_buckets) == "InvalidAccessKeyId")
     assert status(link) == 403
     assert f"mayfly-{at}" not in [known["name"] for known in other.admin.call("GET", "/users")]
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_quota_counts_everywhere(cluster: Cluster, at: int) -> None:
+    """At once: it is read by the transaction that makes a bucket, so there is nothing to wait for."""
+    one, other = cluster.gateways[at], cluster.gateways[1 - at]
+    name = f"bounded-{at}"
+    user = one.admin.call("POST", "/users", {"name": name})
+    client = other.client(aws_access_key_id=user["access_key_id"], aws_secret_access_key=user["secret_access_key"])
+    within(EVERYWHERE, lambda: code(client.list_buckets) == "")
+    for turn in range(20):
+        one.admin.call("PUT", "/users/quota", {"name": name, "max_buckets": turn})
+        assert code(lambda turn=turn: client.create_bucket(Bucket=f"{name}-{turn}")) == "TooManyBuckets"  # type: ignore[misc]
+        one.admin.call("PUT", "/users/quota", {"name": name, "max_buckets": turn + 1})
+        assert code(lambda turn=turn: client.create_bucket(Bucket=f"{name}-{turn}")) == ""  # type: ignore[misc]
+    for gateway in cluster.gateways:
+        (told,) = [known for known in gateway.admin.call("GET", "/users") if known["name"] == name]
+        assert (told["buckets"], told["max_buckets"]) == (20, 20)
+
+
+def test_the_last_bucket_of_a_quota_is_made_once(cluster: Cluster) -> None:
+    user = cluster.gateways[0].admin.call("POST", "/users", {"name": "racing"})
+    clients = [
+        gateway.client(aws_access_key_id=user["access_key_id"], aws_secret_access_key=user["secret_access_key"])
+        for gateway in cluster.gateways
+    ]
+    for client in clients:
+        within(EVERYWHERE, lambda client=client: code(client.list_buckets) == "")  # type: ignore[misc]
+    cluster.gateways[1].admin.call("PUT", "/users/quota", {"name": "racing", "max_buckets": 2})
+    clients[0].create_bucket(Bucket="racing-first")
+    with ThreadPoolExecutor(6) as pool:
+        for turn in range(10):
+            names = [f"racing-{turn}-{number}" for number in range(6)]
+            calls = [
+                partial(clients[number % 2].create_bucket, Bucket=bucket) for number, bucket in enumerate(names)
+            ]  # fmt: skip
+            assert sorted(pool.map(code, calls)) == ["", *["TooManyBuckets"] * 5]
+            (made,) = {bucket["Name"] for bucket in clients[0].list_buckets()["Buckets"]} - {"racing-first"}
+            within(EVERYWHERE, lambda made=made, turn=turn: code(  # type: ignore[misc]
+                lambda: clients[turn % 2].delete_bucket(Bucket=made)) == "")  # fmt: skip
 
 
 @pytest.mark.parametrize("at", [0, 1])

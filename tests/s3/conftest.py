@@ -1,4 +1,4 @@
-"""One real server for all S3 tests: a process with six disk nodes, two ordinary users, root, and nobody."""
+"""One real server for all S3 tests: a process with six disk nodes, three ordinary users, root, and nobody."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from botocore import UNSIGNED
 from botocore.config import Config
 
 from tests.harness.live_server import REGION, LiveServer, live_server
-from tests.s3.expecting import ALT_ID, ALT_KEY, MAIN_ID, MAIN_KEY, SECRET
+from tests.s3.expecting import ALT_ID, ALT_KEY, LIMITED_BUCKETS, LIMITED_KEY, MAIN_ID, MAIN_KEY, SECRET
 
 CONFIG = f"""
 [[users]]
@@ -28,6 +28,12 @@ id = "{ALT_ID}"
 email = "alt@example.com"
 access_key_id = "{ALT_KEY}"
 secret_access_key = "{SECRET}"
+
+[[users]]
+name = "Limited User"
+access_key_id = "{LIMITED_KEY}"
+secret_access_key = "{SECRET}"
+max_buckets = {LIMITED_BUCKETS}
 """
 
 

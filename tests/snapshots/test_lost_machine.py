@@ -97,6 +97,7 @@ def _fill(server: LiveServer, found: Lost) -> None:
     client.put_object_tagging(Bucket="plain", Key="large", Tagging={"TagSet": [{"Key": "a", "Value": "b"}]})
     added = server.command("user", "add", "someone", "--json")
     found.user = json.loads(added.stdout)
+    assert server.command("user", "quota", "someone", "--buckets", "0").returncode == 0
 
 
 def verify(server: LiveServer, lost: Lost) -> None:
@@ -123,6 +124,8 @@ def verify(server: LiveServer, lost: Lost) -> None:
         aws_access_key_id=lost.user["access_key_id"], aws_secret_access_key=lost.user["secret_access_key"]
     )
     assert someone.list_buckets()["Buckets"] == []
+    with pytest.raises(ClientError, match="TooManyBuckets"):
+        someone.create_bucket(Bucket="refused")
 
 
 def test_all_of_it_is_back_on_another_machine(lost: Lost, tmp_path: Path) -> None:

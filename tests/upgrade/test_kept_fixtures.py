@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from gateway.admin.client import AdminClient
 from tests.cli.cli_support import status
@@ -76,6 +77,8 @@ def go_on(server: LiveServer) -> None:
         client.copy_object(Bucket="new", Key=f"copy/{source}", CopySource={"Bucket": "plain", "Key": source})
     client.delete_object(Bucket="new", Key="copy/multipart")
     run(server, "user", "add", "carol")
+    owned = len(client_of(server, "alice").list_buckets()["Buckets"])
+    run(server, "user", "quota", "alice", "--buckets", str(owned + 1))
     client_of(server, "alice").put_object(Bucket="shared", Key="later", Body=b"x")
     client.delete_object(Bucket="shared", Key="later")
 
@@ -162,6 +165,19 @@ def test_the_previous_release_takes_a_data_folder_back(tmp_path: Path) -> None:
         same(contents_of(expected), there)
         same(there, survey_contents(server))
         run(server, "check")
+        # A quota means nothing to it. What it makes counts when it has gone.
+        alice = client_of(server, "alice")
+        alice.create_bucket(Bucket="within")
+        alice.create_bucket(Bucket="beyond")
+        run(server, "user", "remove", "carol")
+        server.stop()
+        server.packages = None
+        server.start()
+        with pytest.raises(ClientError, match="TooManyBuckets"):
+            alice.create_bucket(Bucket="later")
+        alice.delete_bucket(Bucket="beyond")
+        alice.delete_bucket(Bucket="within")
+        alice.create_bucket(Bucket="later")
     finally:
         server.kill()
 

@@ -165,6 +165,30 @@ def see_each_other(one: GatewayProcess, other: GatewayProcess, name: str) -> Non
     until(lambda: code(lambda: here.head_bucket(Bucket=name)) == "404", "a deleted bucket is still there")
 
 
+def keep_to_a_quota(new: GatewayProcess, old: GatewayProcess) -> None:
+    """The old one knows no quotas, lives with a user that has one, and what it makes counts at the new one."""
+    user = new.admin.call("POST", "/users", {"name": "bounded"})
+    keys = {"aws_access_key_id": user["access_key_id"], "aws_secret_access_key": user["secret_access_key"]}
+    here, there = new.client(**keys), old.client(**keys)
+    for client in (here, there):
+        until(lambda client=client: code(client.list_buckets) == "", "a new user is not known")  # type: ignore[misc]
+    new.admin.call("PUT", "/users/quota", {"name": "bounded", "max_buckets": 2})
+    there.create_bucket(Bucket="bounded-1")
+    here.create_bucket(Bucket="bounded-2")
+    assert code(lambda: here.create_bucket(Bucket="bounded-3")) == "TooManyBuckets"
+    there.create_bucket(Bucket="bounded-3")
+    assert "bounded" in [known["name"] for known in old.admin.call("GET", "/users")]
+    there.delete_bucket(Bucket="bounded-1")
+    assert code(lambda: here.create_bucket(Bucket="bounded-4")) == "TooManyBuckets"
+    there.delete_bucket(Bucket="bounded-2")
+    here.create_bucket(Bucket="bounded-4")
+    # It leaves the quota behind; a user of the same id has none.
+    old.admin.call("DELETE", "/users", name="bounded")
+    new.admin.call("POST", "/users", {"name": "bounded", "id": user["id"]})
+    (again,) = [known for known in new.admin.call("GET", "/users") if known["name"] == "bounded"]
+    assert (again["buckets"], again["max_buckets"]) == (2, None)
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.xdist_group("gateways")
 def test_up_and_back_without_a_failed_request(
@@ -178,6 +202,7 @@ def test_up_and_back_without_a_failed_request(
             tell(first, second, {releases.PREVIOUS, TREE})
             see_each_other(first, second, "new-and-old")
             see_each_other(second, first, "old-and-new")
+            keep_to_a_quota(first, second)
             upgrade.replace(1, None)
             tell(first, second, {TREE})
             upgrade.replace(0, old_program)

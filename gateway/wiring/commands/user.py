@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import click
 from rich.console import Console
@@ -15,7 +16,7 @@ from gateway.wiring.options import admin_client, settings_options
 
 @click.group("user")
 def command() -> None:
-    """Add, list and remove users."""
+    """Add, list and remove users, and say how much each may have."""
 
 
 @command.command("add")
@@ -64,11 +65,42 @@ def list_users(config: Path | None, data: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(users, indent=2))
         return
-    table = Table("name", "e-mail", "canonical id", "access keys", "from")
+    table = Table("name", "e-mail", "canonical id", "access keys", "buckets", "from")
     for user in users:
         origin = "configuration" if user["declared"] else "command line"
-        table.add_row(user["name"], user["email"], user["id"], " ".join(user["access_key_ids"]), origin)
+        keys = " ".join(user["access_key_ids"])
+        table.add_row(user["name"], user["email"], user["id"], keys, _owned(user), origin)
     Console().print(table)
+
+
+def _owned(user: dict[str, Any]) -> str:
+    if user["max_buckets"] is None:
+        return str(user["buckets"])
+    return f"{user['buckets']} of {user['max_buckets']}{'' if user['own_quota'] else ' (default)'}"
+
+
+def _number_or_none(_: click.Context, __: click.Parameter, value: str) -> int | None:
+    if value == "none":
+        return None
+    if not re.fullmatch(r"[0-9]{1,18}", value):
+        raise click.BadParameter(f"{value!r} is neither a whole number nor none")
+    return int(value)
+
+
+@command.command("quota")
+@settings_options
+@click.argument("name")
+@click.option(
+    "--buckets",
+    required=True,
+    metavar="N|none",
+    callback=_number_or_none,
+    help="How many buckets the user may own; none: as many as the default says.",
+)
+def quota(config: Path | None, data: str | None, name: str, buckets: int | None) -> None:
+    """Bound what the user NAME may own, at every gateway at once. What it owns already stays."""
+    admin_client(config, data).call("PUT", "/users/quota", {"name": name, "max_buckets": buckets})
+    click.echo(f"{name} has no quota of its own" if buckets is None else f"buckets that {name} may own: {buckets}")
 
 
 @command.command("remove")
