@@ -7,7 +7,7 @@ transaction that reads listing rows; a plain `read` before it turns away a bucke
 
 The buckets of an owner with a quota are counted before one more is made, by a plain `read`. The transaction that makes
 it also counts up the owner's BUCKETS_MADE row, which tells how many were added since: there are at most so many more
-than were counted. Only where these would be too many they are counted again (decision 15).
+than were counted. Only where these would be too many they are counted again (decision 16).
 """
 
 from __future__ import annotations
