@@ -144,20 +144,25 @@ class Buckets:
         return await self._catalog.read(look)
 
     async def get(self, name: str) -> Bucket:
-        """The bucket of this name, from the cache where it is. Raises NoSuchBucket."""
+        """The bucket of this name, from the cache where it is. Raises NoSuchBucket.
+
+        Where other processes write to a catalog of this machine the row is looked at each time, which costs as good as
+        nothing: what one of them changed counts at once in all."""
         cached = self._by_name.get(name)
-        if cached is not None:
+        if cached is not None and (self._follower is None or not self._catalog.local):
             return cached
         forgets = self._forgets
 
         async def look(reader: Reader) -> Bucket:
+            if cached is not None and (raw := await reader.get(BUCKET + cached.id)) is not None:
+                return self.live(cached, raw)
             bucket_id = await reader.get(BUCKET_NAME + name.encode())
             if bucket_id is None:
                 raise NoSuchBucket("no such bucket")
             return await _load(reader, bucket_id)
 
         bucket = await self._catalog.read(look)
-        if forgets == self._forgets:
+        if bucket is not cached and forgets == self._forgets:
             if len(self._by_name) >= CACHE_SIZE:
                 self._forget(next(iter(self._names)))
             self._by_name[name] = bucket

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from backends.errors import BackendError
+from backends.errors import BackendError, NotFound
 from core.buffers import Buffer
 from engine.segments.fetch import Read, ReadTools, stripes_of_columns
 from engine.segments.registry import Segment
@@ -81,9 +81,8 @@ class SegmentReader:
             except TimeoutError:
                 # Ask again beside parity: whichever is first.
                 return (await Window(tools, segment, {index: (start, end)}, self._leftovers, hedge=True).run())[index]
-            except (BackendError, OSError):
-                found = await Window(
-                    tools, segment, {index: (start, end)}, self._leftovers, failed=frozenset({index})
-                ).run()
-                return found[index]
+            except (BackendError, OSError) as error:
+                gone = isinstance(error, NotFound)
+                window = Window(tools, segment, {index: (start, end)}, self._leftovers, failed=index, not_found=gone)
+                return (await window.run())[index]
         return (await Window(tools, segment, {index: (start, end)}, self._leftovers).run())[index]

@@ -33,9 +33,12 @@ class Window:
         ranges: dict[int, tuple[int, int]],
         leftovers: set[asyncio.Task[Buffer]],
         *,
-        failed: frozenset[int] = frozenset(),
+        failed: int | None = None,
+        not_found: bool = False,
         hedge: bool = False,
     ) -> None:
+        """`failed`: a piece that was asked already, and `not_found` whether it was not there. `hedge`: the first one is
+        slow."""
         self._tools, self._segment, self._ranges = tools, segment, ranges
         self._leftovers = leftovers
         low = min(start for start, _ in ranges.values())
@@ -44,10 +47,10 @@ class Window:
         self._columns: tuple[int, int] | None = None
         self._got: dict[tuple[int, int, int], Buffer] = {}
         self._running: dict[asyncio.Task[Buffer], tuple[int, int, int]] = {}
-        self._failed: set[int] = set(failed)
+        self._failed: set[int] = set() if failed is None else {failed}
         self._hedges: set[int] = set()  # pieces asked only because another was slow
         self._hedge_now = hedge
-        self._not_found = False
+        self._not_found = not_found
 
     async def run(self) -> dict[int, Buffer]:
         """The bytes of each wanted range. Raises Unavailable, or Moved."""

@@ -118,7 +118,7 @@ class Gateway(Rooms):
         await admin.start()
         on_close(self._drain)
         await self.server.open()
-        pass_on = self.guests.pass_on if settings.processes > 1 else None
+        pass_on = self.guests.pass_on if settings.process_count > 1 else None
         host, port = await self.server.listen(*settings.address(), pass_on=pass_on)
         scheme = "https" if settings.tls.certificate else "http"
         self.endpoint = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"

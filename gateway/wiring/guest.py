@@ -22,7 +22,6 @@ import click
 import uvloop
 
 from catalog.epochs import EpochKeeper
-from catalog.errors import CatalogError
 from catalog.lmdb_engine.guest import GuestCatalog
 from core.errors import AtollError
 from core.logs import configure
@@ -70,7 +69,7 @@ class Guest(Rooms):
         self._pages: dict[int, tuple[asyncio.Future[bytes], list[bytes]]] = {}
         self._number = 0
         self.failed = False
-        self._beating: asyncio.Task[None] | None = None
+        self._tidying: asyncio.Task[None] | None = None
         self._channel = Channel(control, self._receive, _host_gone)
 
     async def start(self, catalog: socket.socket) -> None:
@@ -85,7 +84,7 @@ class Guest(Rooms):
             lost=self._lost,
             note=partial(presence, self),
         )
-        runner = WorkerRunner(
+        self._runner = runner = WorkerRunner(
             [
                 HealthWorker(self.bodies, self.placer, self.clock),
                 keeper,
@@ -126,8 +125,8 @@ class Guest(Rooms):
             self.reload_certificate()
         elif isinstance(message, messages.TellFigures):
             self._tell_figures(message.number)
-        elif isinstance(message, messages.Beat):
-            self._beat(message.number)
+        elif isinstance(message, messages.Tidy):
+            self._tidy(message.number)
         elif isinstance(message, messages.Page) and message.number in self._pages:
             future, parts = self._pages[message.number]
             parts.append(message.part)
@@ -141,14 +140,17 @@ class Guest(Rooms):
             part = messages.Figures(number, figures[start:end], end >= len(figures))
             self._channel.send(messages.encode(part))
 
-    def _beat(self, number: int) -> None:
-        async def beat() -> None:
-            with contextlib.suppress(CatalogError):
+    def _tidy(self, number: int) -> None:
+        async def tidy() -> None:
+            with contextlib.suppress(AtollError):
+                for worker in (CollectionWorker.name, CompactionWorker.name):
+                    await self._runner.run(worker)
+                await self.catalog.sequence()  # all that the host has committed, so that no read can see before it
                 await self.epochs.beat()
             self._channel.send(messages.encode(messages.Figures(number, [], last=True)))
 
-        if self._beating is None or self._beating.done():
-            self._beating = asyncio.create_task(beat(), name="beat")
+        if self._tidying is None or self._tidying.done():
+            self._tidying = asyncio.create_task(tidy(), name="tidy")
 
     def _lost(self) -> None:
         """Declared dead, because it was stopped for long: the host starts another one."""

@@ -34,8 +34,9 @@ class TellFigures(msgspec.Struct, tag=4):
     number: int
 
 
-class Beat(msgspec.Struct, tag=10):
-    """To a guest: publish now how far back your reads can still see. Answered by `Figures` without any."""
+class Tidy(msgspec.Struct, tag=10):
+    """To a guest: hand over what you know to be superfluous, and publish how far back your reads can still see.
+    Answered by `Figures` without any."""
 
     number: int
 
@@ -70,7 +71,7 @@ class Page(msgspec.Struct, tag=9):
     last: bool
 
 
-Message = Begin | Serve | Reload | TellFigures | Beat | Figures | Ready | Settle | TellPage | Page
+Message = Begin | Serve | Reload | TellFigures | Tidy | Figures | Ready | Settle | TellPage | Page
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Message).decode

@@ -31,6 +31,7 @@ log = logging.getLogger("atoll.gateway")
 
 _PATIENCE: Final = 60.0  # seconds until a guest has to be ready
 _ANSWER: Final = 1.0  # seconds that a guest has to tell its figures
+_TIDINESS: Final = 10.0  # the same to hand over what is superfluous
 _FAREWELL: Final = 5.0  # seconds beyond the drain's own limits until a guest is killed
 _FIRST_PAUSE: Final = 0.5  # seconds before a guest that died is replaced; doubled for one that dies again at once
 _LONGEST_PAUSE: Final = 30.0
@@ -53,19 +54,19 @@ class _Guest:
 
     async def figures(self) -> list[Figure]:
         """What it counts; nothing when it does not answer in time."""
-        return await self._ask(messages.TellFigures)
+        return await self._ask(messages.TellFigures, _ANSWER)
 
-    async def beat(self) -> None:
-        """Have it publish its horizon, if it can in time."""
-        await self._ask(messages.Beat)
+    async def tidy(self) -> None:
+        """See `Guests.tidy`; as far as it can in time."""
+        await self._ask(messages.Tidy, _TIDINESS)
 
-    async def _ask(self, kind: type[messages.TellFigures | messages.Beat]) -> list[Figure]:
+    async def _ask(self, kind: type[messages.TellFigures | messages.Tidy], seconds: float) -> list[Figure]:
         self._number += 1
         future: asyncio.Future[list[Figure]] = asyncio.get_running_loop().create_future()
         self._answers[self._number] = future, []
         try:
             self.channel.send(messages.encode(kind(self._number)))
-            return await asyncio.wait_for(future, _ANSWER)
+            return await asyncio.wait_for(future, seconds)
         except TimeoutError:
             return []
         finally:
@@ -101,7 +102,7 @@ class Guests:
 
     def __init__(self, settings: Settings, *, page: Callable[[], Awaitable[bytes]]) -> None:
         self._settings, self._page = settings, page
-        self._count = settings.processes - 1
+        self._count = settings.process_count - 1
         self._seats: list[_Guest | None] = [None] * self._count
         self._keepers: list[asyncio.Task[None]] = []
         self._pages: set[asyncio.Task[None]] = set()
@@ -147,9 +148,10 @@ class Guests:
         found = await asyncio.gather(*(guest.figures() for guest in self._seats if guest is not None))
         return [figure for figures in found for figure in figures]
 
-    async def beat(self) -> None:
-        """Have all publish now how far back their reads can still see, for whoever wants to collect what is behind."""
-        await asyncio.gather(*(guest.beat() for guest in self._seats if guest is not None))
+    async def tidy(self) -> None:
+        """Have all hand over what only they know to be superfluous, and publish how far back their reads can still see:
+        for whoever wants everything collected now."""
+        await asyncio.gather(*(guest.tidy() for guest in self._seats if guest is not None))
 
     def reload_certificate(self) -> None:
         """Let them take new certificate files into service."""
@@ -246,12 +248,16 @@ class Guests:
         """From a process's start to its end."""
         ended = asyncio.create_task(guest.process.wait())
         ready = asyncio.create_task(self._begin(guest))
+        ending = asyncio.create_task(self._ending.wait())
         try:
-            await asyncio.wait([ended, ready], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([ended, ready, ending], return_when=asyncio.FIRST_COMPLETED)
             self._changed.set()
+            if ending.done():  # also before `end` could see this process
+                _signal(guest.process, signal.SIGTERM)
             await ended
         finally:
             ready.cancel()
+            ending.cancel()
             if not ended.done():
                 _signal(guest.process, signal.SIGKILL)
                 await asyncio.wait([ended])
@@ -276,7 +282,7 @@ def _environment() -> dict[str, str]:
 
 def _share(settings: Settings) -> Settings:
     """The settings of one process: its share of what the gateway takes at once."""
-    limits, count = settings.limits, settings.processes
+    limits, count = settings.limits, settings.process_count
     share = partial(_part, count)
     return replace(
         settings,

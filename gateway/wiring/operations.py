@@ -110,13 +110,13 @@ class GatewayOperations:
         running = self._gateway.runner.workers().get(name)
         if running is not None and isinstance(running.worker, Forceable):
             running.worker.force()
-        await self._gateway.guests.beat()
+        await self._gateway.guests.tidy()
         report = await self._gateway.runner.run(name)
         if name == CollectionWorker.name and self._gateway.snapshots.worker is not None:
             # Each stage's rows have to be in a snapshot before the pieces go.
             for _ in range(_STAGES):
                 await self._gateway.snapshots.refresh()
-                await self._gateway.guests.beat()
+                await self._gateway.guests.tidy()
                 report = await self._gateway.runner.run(name)
         return _report(name, report)
 

@@ -102,10 +102,10 @@ class Rooms:
         self.placer = self.nodes.placer
         self.epochs = await Epochs.register(self.catalog, self.clock, check=require_unmarked)
         on_close(self._leave)
-        if settings.processes > 1 and isinstance(self.catalog, LmdbCatalog):
+        if settings.process_count > 1 and isinstance(self.catalog, LmdbCatalog):
             self.catalog.share()
         self.fenced = FencedCatalog(self.catalog)
-        stage = STAGE_LIMIT // settings.processes if self.catalog.local else 0
+        stage = STAGE_LIMIT // settings.process_count if self.catalog.local else 0
         self.bodies = BodyStore(self.fenced, self.epochs, self.placer, settings=BodySettings(stage=stage))
         on_close(self.bodies.close)
         await self.bodies.start()
@@ -169,7 +169,7 @@ class Rooms:
             configured=self.settings.nodes,
             floor=self.settings.free_space_floor,
             pool=pool,
-            shared=self.settings.processes > 1 or not self.catalog.local,
+            shared=self.settings.process_count > 1 or not self.catalog.local,
             now_us=self.clock.now_us,
         )
         self.closing.push_async_callback(nodes.close)

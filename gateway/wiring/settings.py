@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ COPY_VARIABLE = "ATOLL_CATALOG_COPY_TO"  # of `atoll catalog copy`
 _NOT_SETTINGS = (CONFIG_VARIABLE, CATALOG_VARIABLE, COPY_VARIABLE, crashpoints.VARIABLE)
 DEFAULT_FILE = Path("atoll.toml")
 MOST_PROCESSES = 64
+ENOUGH_PROCESSES = 4
 
 
 def _check_max_buckets(most: int | None) -> None:
@@ -102,7 +104,7 @@ class Settings:
 
     data: Path = Path("data")
     listen: str = "127.0.0.1:9000"
-    processes: int = 1
+    processes: int = 0
     access_key_id: str = ""
     secret_access_key: Secret = field(default_factory=lambda: Secret(""))
     region: str = "us-east-1"
@@ -124,8 +126,8 @@ class Settings:
         self.address()
         if len({path.absolute() for path in self.nodes}) != len(self.nodes):
             raise ValueError("nodes names a folder twice")
-        if not 1 <= self.processes <= MOST_PROCESSES:
-            raise ValueError(f"processes must be from 1 to {MOST_PROCESSES}")
+        if not 0 <= self.processes <= MOST_PROCESSES:
+            raise ValueError(f"processes must be from 0 to {MOST_PROCESSES}")
         if self.processes > 1 and self.catalog.url:
             raise ValueError("processes is for a catalog in the data folder; on a database start more gateways instead")
         for network in self.trusted_proxies:
@@ -138,6 +140,14 @@ class Settings:
                 values.append(self.access_key_id)
             if twice := next((value for value in values if values.count(value) > 1), ""):
                 raise ValueError(f"two users have the {what} {twice}")
+
+    @property
+    def process_count(self) -> int:
+        """How many processes serve: as many as `processes` says; 0 is one for each processor, up to four, and one alone
+        where more gateways on the database are the way to use more processors."""
+        if self.processes or self.catalog.url:
+            return self.processes or 1
+        return min(len(os.sched_getaffinity(0)), ENOUGH_PROCESSES)
 
     def address(self) -> tuple[str, int]:
         """Host and port to listen on; port 0 takes a free one."""

@@ -16,6 +16,7 @@ from engine import compaction
 from engine.bodies.store import BodyStore
 from engine.compaction import CompactionWorker
 from engine.errors import PreconditionFailed
+from engine.rebuild import rebuild_segment
 from engine.segments.proof import Finding
 from engine.suspicion import HealthWorker, record_findings
 from erasure.keys import new_key
@@ -78,3 +79,18 @@ async def test_slices_that_a_dead_gateway_lost_are_found(
     await world.epochs.mark_dead(other.epochs.epoch)
     await walk(worker)
     assert await world.packs() == 0
+
+
+async def test_what_one_repaired_the_other_reads_though_more_is_damaged_meanwhile(
+    world: World, other: BodyStore
+) -> None:
+    """What it remembers leads to a piece that is gone, and of the rest too few are left without the new one."""
+    kept = await world.keep(os.urandom(900 * KIB))
+    ((segment_id, row),) = (await world.segments()).items()
+    await other.locations.get(kept.ref.id)
+    await other.registry.get(segment_id)
+    world.piece_path(row, 0).unlink()
+    assert (await rebuild_segment(world.bodies, segment_id, also=(0,))).rebuilt == (0,)
+    for index in (1, 4):
+        os.truncate(world.piece_path(row, index), 100)
+    assert await other.fetch(kept.ref, kept.key, 0, 100) == kept.data[:100]

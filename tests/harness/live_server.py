@@ -27,8 +27,6 @@ ROOT_KEY_ID = "AKIATESTROOT00000001"
 ROOT_SECRET = "test/secret/of/the/root/user/0000000001"
 READY = re.compile(r"ready (https?)://([^\s:]+):(\d+)")
 REGION = "us-east-1"
-#: How many processes a server has where a test does not say; empty: as many as by default.
-PROCESSES = os.environ.get("ATOLL_TEST_PROCESSES", "")
 
 
 _LIBC = ctypes.CDLL(None)
@@ -92,7 +90,6 @@ class LiveServer:
             "ATOLL_ACCESS_KEY_ID": ROOT_KEY_ID,
             "ATOLL_SECRET_ACCESS_KEY": ROOT_SECRET,
             "ATOLL_ROOT_KEY_FILE": str(self.folder / "root.key"),
-            **({"ATOLL_PROCESSES": PROCESSES} if PROCESSES else {}),
             **({"PYTHONPATH": str(self.packages)} if self.packages else {}),
             **self.extra,
         }

@@ -301,8 +301,8 @@ def _bundle(authority: trustme.CA, folder: Path) -> str:
 @pytest.mark.parametrize(
     ("env", "reason"),
     [
-        ({"ATOLL_PROCESSES": "0"}, "processes must be from 1 to"),
-        ({"ATOLL_PROCESSES": "1000"}, "processes must be from 1 to"),
+        ({"ATOLL_PROCESSES": "-1"}, "processes must be from 0 to"),
+        ({"ATOLL_PROCESSES": "1000"}, "processes must be from 0 to"),
         ({"ATOLL_PROCESSES": "two"}, "processes"),
         ({"ATOLL_PROCESSES": "2", "ATOLL_CATALOG": "postgresql://127.0.0.1/x"}, "start more gateways instead"),
     ],
