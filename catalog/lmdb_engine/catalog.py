@@ -77,7 +77,8 @@ class LmdbCatalog:
         return self._guests is None
 
     def share(self) -> None:
-        """From now on other processes of this machine may be guests, see `admit`: the catalog is not exclusive."""
+        """From now on other processes of this machine may be guests, see `admit`, and the catalog is not `exclusive`:
+        to be called before anybody relies on that."""
         if self._guests is None:
             self._guests = GuestHost(self._writer, self.gate, self._environment)
 

@@ -23,6 +23,7 @@ FORMAT: Final = 1
 
 _FORMAT_KEY: Final = b"format"
 _LEAST_MAP: Final = 1 << 28
+_MOST_GUESSED: Final = 1 << 38  # where the writer's map is too large for the reader
 #: Up to this many pages the whole file is checked at opening (about 0.2 s).
 _CHECKED_PAGES: Final = 16_384
 _LEAST_SPACE: Final = 64 << 20
@@ -75,9 +76,7 @@ class Databases:
 
     def closed_snapshot(self) -> Snapshot:
         """A view that shows nothing before it is renewed."""
-        snapshot = self.snapshot()
-        snapshot.close()
-        return snapshot
+        return Snapshot(self._env, self.rows, self.long, self.meta, closed=True)
 
     def rebind(self, snapshot: Snapshot) -> None:
         """Let a closed snapshot show what is committed here."""
@@ -96,8 +95,13 @@ class GuestEnvironment(Databases):
         """Blocking, but short. Raises Corrupt, FutureVersion, CatalogFailed."""
         self._env = _map(folder, 0, readonly=True)
         try:
-            self._open_databases()
-            self._check_format(folder)
+            while True:
+                try:
+                    self._open_databases()
+                    self._check_format(folder)
+                    break
+                except lmdb.MapResizedError:
+                    self.adopt_size()
         except BaseException as error:
             self.close()
             if isinstance(error, _DAMAGE):
@@ -235,9 +239,9 @@ def _map(folder: Path, map_size: int, *, readonly: bool = False) -> Any:
                 str(folder), map_size=size, max_dbs=8, mode=0o600, metasync=True, sync=True, readonly=readonly
             )
         except lmdb.MemoryError as error:
-            if size <= _LEAST_MAP:
+            if 0 < size <= _LEAST_MAP:
                 raise CatalogFailed(f"the catalog in {folder} can't be mapped: {error}") from error
-            size //= 2
+            size = (size or _MOST_GUESSED) // 2
         except _DAMAGE as error:
             raise Corrupt(f"the catalog in {folder} can't be opened: {error}; restore it from a backup") from error
         except lmdb.Error as error:

@@ -106,35 +106,42 @@ class GuestCatalog:
         """The snapshot, showing what is durable now; to be closed before anything else runs."""
         while True:
             snapshot = self._snapshot
-            if snapshot is not None and not self._closing:
-                try:
-                    snapshot.renew()
-                except lmdb.MapResizedError:
-                    self._resized()
-                    if self._snapshot is not None:
-                        continue
-                else:
-                    return snapshot
-            self._check_open()
-            await self._ready.wait()
+            if snapshot is not None and not self._closing and self._begins(snapshot):
+                return snapshot
+            if self._snapshot is None or self._closing:
+                await self._until_ready()
 
     async def enter_long(self) -> Snapshot:
         """See `catalog.lmdb_engine.long_reads.Ground`."""
         while True:
-            if self._snapshot is not None and not (self._closing or self._letting_go):
-                try:
-                    snapshot = self._environment.snapshot()  # type: ignore[union-attr]
-                except lmdb.MapResizedError:
-                    self._resized()
-                    if self._snapshot is not None:
-                        continue
-                else:
-                    self._long_open += 1
-                    if self._long_open == 1:
-                        self._connection.send(wire.ReadingLong(True))
-                    return snapshot
-            self._check_open()
-            await self._ready.wait()
+            environment = self._environment
+            if environment is None or self._snapshot is None or self._letting_go or self._closing:
+                await self._until_ready()
+                continue
+            snapshot = environment.closed_snapshot()
+            if self._begins(snapshot):
+                self._long_open += 1
+                if self._long_open == 1:
+                    self._connection.send(wire.ReadingLong(True))
+                return snapshot
+
+    async def _until_ready(self) -> None:
+        """Until reads may be possible again. Raises CatalogClosed, or why the file can't be read."""
+        self._check_open()
+        await self._ready.wait()
+
+    def _begins(self, snapshot: Snapshot) -> bool:
+        """Renew a closed snapshot; False when the map must change before."""
+        try:
+            snapshot.renew()
+        except lmdb.MapResizedError:
+            # The map must not move under a long read, so no other read begins before those have ended.
+            self._remapping = True
+            self._snapshot = None
+            if not self._long_open:
+                self._adopt_size()
+            return False
+        return True
 
     def leave_long(self) -> None:
         """See `catalog.lmdb_engine.long_reads.Ground`."""
@@ -149,15 +156,8 @@ class GuestCatalog:
         if self._ended:
             self._close_file()
 
-    def _resized(self) -> None:
-        """The host has enlarged the map. It must not move under a long read, so no other read begins before those have
-        ended."""
-        self._remapping = True
-        self._snapshot = None
-        if not self._long_open:
-            self._adopt_size()
-
     def _adopt_size(self) -> None:
+        """Map as much as the host has mapped by now."""
         self._remapping = False
         assert self._environment is not None
         try:

@@ -77,18 +77,20 @@ class HostConnection(asyncio.Protocol):
 
     # --- what the guest is told ---
 
-    def send(self, message: wire.FromHost) -> None:
-        """Send a message; together with others while what the guest sent is being worked on."""
+    def send(self, message: wire.FromHost) -> bool:
+        """Send a message; together with others while what the guest sent is being worked on. False when it has left."""
         out = self._outgoing
-        if out is not None:
-            if isinstance(message, wire.Stale):
-                self._end(message.number)
-            elif isinstance(message, wire.Refused):
-                for number in message.numbers:
-                    self._end(number)
-            out.add(wire.encoded(message))
-            if not self._receiving:
-                out.flush()
+        if out is None:
+            return False
+        if isinstance(message, wire.Stale):
+            self._end(message.number)
+        elif isinstance(message, wire.Refused):
+            for number in message.numbers:
+                self._end(number)
+        out.add(wire.encoded(message))
+        if not self._receiving:
+            out.flush()
+        return True
 
     def durable(self, sequence: int, numbers: Sequence[int]) -> None:
         """Tell of a commit and which of the guest's were in it. One that does not read gets what is its own, and the
@@ -134,7 +136,8 @@ class HostConnection(asyncio.Protocol):
         under_way = self._under_way
         if commit.number in under_way or not commit.writes or len(under_way) >= wire.MOST_COMMITS:
             raise wire.ProtocolBroken("a commit that may not be sent")
-        if under_way and self._bytes + size > wire.MOST_BYTES:
+        # One that has a turn does not wait for room.
+        if under_way and self._bytes + size > wire.MOST_BYTES * (1 + commit.turn):
             raise wire.ProtocolBroken("too many bytes under way")
         under_way[commit.number] = size
         self._bytes += size

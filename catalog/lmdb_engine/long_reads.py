@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from catalog.interface import Reader, Row, View
@@ -41,16 +42,11 @@ class LongReads:
     async def read(self, function: Callable[[Reader], Awaitable[T]]) -> T:
         """See `catalog.interface.Catalog.read`."""
         snapshot = await self._ground.enter_long()
-        loop = asyncio.get_running_loop()
-        task = loop.run_in_executor(self._pool, lambda: drive(function, SnapshotReader(snapshot)))
+        task = self._in_thread(lambda: drive(function, SnapshotReader(snapshot)))
         try:
             return await asyncio.shield(task)
         finally:
-            # A cancelled caller must not close the snapshot under the thread that still reads it.
-            if task.done():
-                self._close(snapshot)
-            else:
-                task.add_done_callback(lambda _: self._close(snapshot))
+            self._close_behind(task, snapshot)
 
     @asynccontextmanager
     async def view(self) -> AsyncIterator[View]:
@@ -65,17 +61,30 @@ class LongReads:
         """See `catalog.interface.Catalog.export`."""
         snapshot = await self._ground.enter_long()
         start, end = after + b"\x00", prefix_end(b"")
-        loop = asyncio.get_running_loop()
+        task: asyncio.Future[list[Row]] | None = None
         try:
-            while rows := await loop.run_in_executor(self._pool, snapshot.scan, start, end, _EXPORT_ROWS, False, False):
+            while True:
+                task = self._in_thread(partial(snapshot.scan, start, end, _EXPORT_ROWS, False, False))
+                if not (rows := await asyncio.shield(task)):
+                    return
                 yield rows
                 start = rows[-1][0] + b"\x00"
         finally:
-            self._close(snapshot)
+            self._close_behind(task, snapshot)
 
     async def close(self) -> None:
         """Wait for the threads."""
         await asyncio.to_thread(self._pool.shutdown)
+
+    def _in_thread(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._pool, function)
+
+    def _close_behind(self, task: asyncio.Future[T] | None, snapshot: Snapshot) -> None:
+        # A cancelled caller must not close the snapshot under the thread that still reads it.
+        if task is None or task.done():
+            self._close(snapshot)
+        else:
+            task.add_done_callback(lambda _: self._close(snapshot))
 
     def _close(self, snapshot: Snapshot) -> None:
         snapshot.close()

@@ -21,16 +21,24 @@ class Snapshot:
 
     __slots__ = ("_env", "_get", "_long", "_meta", "_rows", "_txn")
 
-    def __init__(self, env: Any, rows: Any, long: Any, meta: Any) -> None:
-        self.rebind(env, rows, long, meta)
+    def __init__(self, env: Any, rows: Any, long: Any, meta: Any, *, closed: bool = False) -> None:
+        """One that is `closed` shows nothing before it is renewed."""
+        self._bind(env, rows, long, meta)
+        if not closed:
+            self._begin()
 
     def rebind(self, env: Any, rows: Any, long: Any, meta: Any) -> None:
         """A closed snapshot's new environment."""
+        self._bind(env, rows, long, meta)
+        self._begin()
+
+    def _bind(self, env: Any, rows: Any, long: Any, meta: Any) -> None:
         self._env = env
         self._rows = rows
         self._long = long
         self._meta = meta
-        self._begin()
+        self._txn: Any = None
+        self._get: Any = None
 
     def _begin(self) -> None:
         self._txn = self._env.begin(db=self._rows)

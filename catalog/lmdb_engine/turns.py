@@ -29,9 +29,9 @@ class Turns:
         #: Who has the turn.
         self.holder: object = None
 
-    async def give(self, holder: object, tell: Callable[[], None]) -> None:
-        """When all that is pending is durable, `tell` the holder, and let nobody else commit until `end`, or for as
-        long as a turn may last."""
+    async def give(self, holder: object, tell: Callable[[], bool]) -> None:
+        """When all that is pending is durable, `tell` the holder, which says whether it is still there, and let nobody
+        else commit until `end`, or for as long as a turn may last."""
         writer = self._writer
         async with self._one:
             writer.hold()
@@ -41,8 +41,8 @@ class Turns:
                         await writer.pending[0].outcome()
                 self.holder = holder
                 self._over = asyncio.get_running_loop().create_future()
-                tell()
-                await asyncio.wait((self._over,), timeout=self._seconds)
+                if tell():
+                    await asyncio.wait((self._over,), timeout=self._seconds)
             finally:
                 self.holder = self._over = None
                 writer.unhold()

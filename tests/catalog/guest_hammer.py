@@ -19,6 +19,7 @@ from math import inf
 from pathlib import Path
 
 import msgspec
+import uvloop
 
 from catalog.errors import CatalogClosed, CatalogError, CommitUnknown
 from catalog.interface import Catalog, Reader, Transaction
@@ -224,4 +225,4 @@ async def main() -> int:
 
 if __name__ == "__main__":
     assert ENGINE < ACCOUNTS
-    sys.exit(asyncio.run(main()))
+    sys.exit(uvloop.run(main()))
