@@ -143,6 +143,11 @@ class Guests:
             return False
         return guest.channel.send(_SERVE, [connection])
 
+    @property
+    def serving(self) -> int:
+        """How many take connections now."""
+        return sum(guest is not None and guest.ready.is_set() for guest in self._seats)
+
     async def figures(self) -> list[Figure]:
         """What all guests count."""
         found = await asyncio.gather(*(guest.figures() for guest in self._seats if guest is not None))

@@ -48,6 +48,7 @@ class GatewayOperations:
         return {
             "version": gateway.version,
             "endpoint": gateway.endpoint,
+            "processes": 1 + gateway.guests.serving,
             "deployment": gateway.deployment.row.id.hex(),
             "root_key": gateway.deployment.keyring.root_key_id,
             "uptime_seconds": round(time.monotonic() - gateway.started, 1),

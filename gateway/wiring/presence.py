@@ -66,9 +66,12 @@ def read_presence(note: bytes) -> Presence:
 
 
 async def gateways(gateway: Gateway) -> list[dict[str, Any]]:
-    """All living gateways as they told last, for `status`."""
+    """All living gateways as they told last, for `status`. On a catalog in the data folder that is this one: other
+    epochs are those of its own processes."""
     found = []
     for epoch, note in (await gateway.epochs.notes()).items():
+        if gateway.catalog.local and epoch != gateway.epochs.epoch:
+            continue
         told = msgspec.to_builtins(read_presence(note))
         found.append({"epoch": epoch, "self": epoch == gateway.epochs.epoch, **told})
     return found

@@ -157,6 +157,13 @@ def test_metrics_are_of_all_whichever_is_asked(family: Family, each: list[Any]) 
     assert seen() == [before[0] + 5 * COUNT] * COUNT
 
 
+def test_status_tells_of_one_gateway_and_how_many_processes(family: Family, each: list[Any]) -> None:
+    told = AdminClient(family.data).call("GET", "/status")
+    assert told["processes"] == COUNT
+    assert [gateway["endpoint"] for gateway in told["gateways"]] == [family.url]
+    assert f"{COUNT} processes" in family.command("status").stdout.splitlines()[0]
+
+
 def test_a_new_root_key_is_in_force_at_all(family: Family, each: list[Any]) -> None:
     each[1].put_object(Bucket=BUCKET, Key="before", Body=b"kept")
     former = family.guests()

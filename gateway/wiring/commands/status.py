@@ -36,6 +36,8 @@ def _snapshots(shown: dict[str, Any]) -> str:
 
 def _print(console: Console, status: dict[str, Any]) -> None:
     title = f"Atoll {status['version']} at {status['endpoint']}, deployment {status['deployment']}"
+    if status["processes"] > 1:
+        title += f", {status['processes']} processes"
     console.print(title, highlight=False, soft_wrap=True)
     for warning in status["warnings"]:
         console.print(f"[bold yellow]warning[/] {warning}", highlight=False, soft_wrap=True)
