@@ -21,7 +21,6 @@ from functools import partial
 from typing import Final
 
 from core import crashpoints
-from core.errors import StartRefused
 from core.metrics import Figure
 from gateway.wiring import guest_messages as messages
 from gateway.wiring.channel import Channel, pair
@@ -29,7 +28,7 @@ from gateway.wiring.settings import Settings
 
 log = logging.getLogger("atoll.gateway")
 
-_PATIENCE: Final = 60.0  # seconds until a guest has to be ready
+_PATIENCE: Final = 20.0  # seconds that a start waits for guests
 _ANSWER: Final = 1.0  # seconds that a guest has to tell its figures
 _TIDINESS: Final = 10.0  # the same to hand over what is superfluous
 _FAREWELL: Final = 5.0  # seconds beyond the drain's own limits until a guest is killed
@@ -119,17 +118,15 @@ class Guests:
         self._keepers = [asyncio.create_task(self._keep(seat), name=f"guest {seat + 1}") for seat in range(self._count)]
 
     async def begin(self, admit: Admit) -> None:
-        """Let all open the catalog, which `admit` gives them access to, and wait until they can serve. Raises
-        StartRefused when one can't."""
+        """Let all open the catalog, which `admit` gives them access to, and wait until they can serve, or one failed:
+        the host serves without it then, and it is tried again."""
         self._admit = admit
         self._may_begin.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
-                while not (self._failed or all(guest is not None and guest.ready.is_set() for guest in self._seats)):
+                while not self._failed and self.serving < self._count:
                     await self._changed.wait()
                     self._changed.clear()
-        if not all(guest is not None and guest.ready.is_set() for guest in self._seats):
-            raise StartRefused("a further process of the gateway can't serve; what it printed tells why")
 
     # --- while they serve ---
 

@@ -113,3 +113,23 @@ def test_sources_are_read_when_asked() -> None:
     metrics.source("atoll_empty", "Nothing yet", kind="gauge", read=list)
     counts["hedges"] = 7
     assert 'atoll_engine_total{event="hedges"} 7.0' in metrics.render().decode()
+
+
+def test_figures_of_other_processes_are_added_up() -> None:
+    one, other = Metrics(), Metrics()
+    one.source("atoll_calls", "Calls", read=lambda: [({"node": "a"}, 2.0), ({"node": "both"}, 3.0)])
+    other.source("atoll_calls", "Calls", read=lambda: [({"node": "b"}, 2.0), ({"node": "both"}, 3.0)])
+    other.source("atoll_only_there", "Unknown here", read=lambda: [({}, 1.0)])
+    one.requests.observe("GetObject", 200, 0.001, 0, 10)
+    other.requests.observe("GetObject", 200, 40.0, 0, 10)
+    other.requests.observe("PutObject", 200, 0.001, 5, 0)
+    text = one.render([*other.figures(), *other.figures()]).decode()
+    assert 'atoll_calls_total{node="a"} 2.0' in text
+    assert 'atoll_calls_total{node="b"} 4.0' in text
+    assert 'atoll_calls_total{node="both"} 9.0' in text
+    assert 'atoll_request_seconds_count{operation="GetObject",status="200"} 3.0' in text
+    assert 'atoll_request_seconds_bucket{le="0.001",operation="GetObject",status="200"} 1.0' in text
+    assert 'atoll_request_seconds_bucket{le="+Inf",operation="GetObject",status="200"} 3.0' in text
+    assert 'atoll_request_received_bytes_total{operation="PutObject",status="200"} 10.0' in text
+    assert "atoll_only_there" not in text
+    assert 'atoll_calls_total{node="b"}' not in one.render().decode()
