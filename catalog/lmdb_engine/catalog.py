@@ -98,9 +98,11 @@ class LmdbCatalog:
     async def read(self, function: Callable[[Reader], Awaitable[T]], *, long: bool = False) -> T:
         if self._closed:
             raise CatalogClosed("the catalog is closed")
-        if not long:
-            return drive(function, self._reader)
-        return await self._long.read(function)
+        if long:
+            return await self._long.read(function)
+        if self._guests is not None:
+            self._catch_up()
+        return drive(function, self._reader)
 
     def view(self) -> AbstractAsyncContextManager[View]:
         return self._long.view()
@@ -135,8 +137,17 @@ class LmdbCatalog:
         finally:
             error = None  # its traceback refers to this frame
 
+    def _catch_up(self) -> None:
+        """Show a commit that the event loop has not heard of yet, but others may have seen. Transactions read the same
+        through the pending batch."""
+        if self._writer.writing is not None:
+            self._snapshot.renew()
+
     async def sequence(self) -> int:
-        return self._writer.sequence
+        if self._closed:
+            return self._writer.sequence
+        self._catch_up()
+        return max(self._writer.sequence, self._snapshot.sequence())
 
     async def changes(self, after: int, *, limit: int = 1000) -> list[Change]:
         return await self.read(lambda reader: read_changes(reader, after, limit))

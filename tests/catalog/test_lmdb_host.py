@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,13 @@ import pytest
 
 from catalog.errors import CatalogClosed, CatalogFailed, CatalogMisuse
 from catalog.interface import MAX_VALUE, Transaction
-from catalog.keys import u64
 from catalog.lmdb_engine import catalog as engine
 from catalog.lmdb_engine import wire
 from catalog.lmdb_engine.catalog import LmdbCatalog
 from catalog.lmdb_engine.committer import Committer, Done
 from catalog.lmdb_engine.folder import DATA_NAME
-from catalog.lmdb_engine.history import CommitHistory
-from catalog.lmdb_engine.overlay import Batch
 from catalog.lmdb_engine.repack import Repacker
+from catalog.lmdb_engine.writer import Writer
 from catalog.prefixes import ENGINE
 from tests.catalog.conformance import A, B, C, get, put
 from tests.catalog.waiting import eventually
@@ -203,6 +200,26 @@ async def test_a_stopped_guest_is_not_told_of_every_commit(host: LmdbCatalog) ->
     assert (await guest.hear()).sequence == host.known_sequence
 
 
+async def test_the_host_shows_what_guests_may_have_seen(host: LmdbCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit is in the file a moment before the host's event loop hears of it."""
+    await put(host, (A, b"0"))
+    known = host.known_sequence
+    committed: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(Writer, "_committed", lambda *given: committed.append(given))
+    late = asyncio.create_task(put(host, (A, b"1"), (B, b"1")))
+
+    async def heard() -> bool:
+        return bool(committed)
+
+    await eventually(heard)
+    shown = await get(host, A), await host.sequence(), late.done()
+    monkeypatch.undo()
+    Writer._committed(*committed[0])
+    await late
+    assert shown == (b"1", known + 1, False)
+    assert await host.sequence() == host.known_sequence == known + 1
+
+
 # --- repacking ---
 
 
@@ -363,41 +380,3 @@ async def test_a_guest_gets_its_turn_at_a_row_that_the_host_writes_all_the_time(
     await asyncio.gather(*tasks)
     await asyncio.to_thread(guest.communicate)
     assert await get(host, A) == b"%d" % (own + 5)
-
-
-# --- parts ---
-
-
-def test_the_history_is_bounded_and_knows_what_it_forgot() -> None:
-    history = CommitHistory(10, most_batches=3, most_keys=100)
-    for sequence in range(11, 16):
-        batch = Batch()
-        batch.merge({u64(sequence): b""})
-        batch.sequence = sequence
-        history.add(batch)
-    assert not history.changed(12, (u64(12),), ())
-    assert history.changed(11, (b"other",), ())
-    assert history.changed(12, (u64(13),), ())
-    assert not history.changed(13, (u64(13),), ())
-    assert history.changed(12, (), ((u64(14), u64(15)),))
-    assert not history.changed(14, (), ((u64(14), u64(15)),))
-    large = Batch()
-    large.merge({u64(number): b"" for number in range(101)})
-    large.sequence = 16
-    history.add(large)
-    assert history.changed(15, (b"other",), ())
-    assert not history.changed(16, (b"other",), ())
-
-
-def test_messages_are_found_however_the_stream_is_cut() -> None:
-    rng = random.Random(2)
-    bodies = [rng.randbytes(rng.choice((1, 3, 100, 5000))) for _ in range(200)]
-    stream = b"".join(len(body).to_bytes(4, "big") + body for body in bodies)
-    cuts: list[Callable[[], int]] = [lambda: 1, lambda: rng.randrange(1, 8), lambda: rng.randrange(1, 9000)]
-    for cut in cuts:
-        frames, found, position = wire.Frames(), [], 0
-        while position < len(stream):
-            step = cut()
-            found += [bytes(body) for body in frames.feed(stream[position : position + step])]
-            position += step
-        assert found == bodies
