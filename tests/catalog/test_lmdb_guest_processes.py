@@ -140,7 +140,9 @@ async def test_stopped_killed_and_repacked_they_stay_strictly_serializable(proce
         assert await processes.end(guest, signal.SIGTERM) == 0
     assert await processes.end(processes.host, signal.SIGTERM) == 0
     counts, _ = await processes.judge()
-    assert min(counts) > 20, counts
+    # Guests' transactions are outdated most of the time here, and some lived shortly.
+    assert min(counts) > 3, counts
+    assert sum(counts[1:]) > 100, counts
     assert repacked.count(b"done") >= 3, repacked
     assert set(repacked) <= {b"done", b"not"}
 
