@@ -1,9 +1,9 @@
 """`python -m bench.gateways`: small objects by one, two and three gateways on PostgreSQL beside one on LMDB.
 
-All are `atoll serve` processes on six disk nodes of one file system, every write synced, PostgreSQL's too; requests are
-signed beforehand and sent by `wrk`, the connections of a figure shared among the gateways. The four deployments are
-measured in turns, and those whose turn it is not are stopped. A figure is the median of the rounds; ratios are medians
-of the rounds' ratios.
+All are `atoll serve`, of one process each (`--processes`: of so many the one on LMDB), on six disk nodes of one file
+system, every write synced, PostgreSQL's too; requests are signed beforehand and sent by `wrk`, the connections of a
+figure shared among the gateways. The four deployments are measured in turns, and those whose turn it is not are
+stopped. A figure is the median of the rounds; ratios are medians of the rounds' ratios.
 
 Clients, gateways and database share the machine's cores, so processor time per request is shown beside the rates: what
 one of them costs tells what a machine with more cores would do. Aborts come from the gateways' own metrics: statements
@@ -195,15 +195,18 @@ def client_cpu() -> float:
 
 
 class Alone(LiveServer):
-    """A gateway with its catalog in its data folder."""
+    """A gateway with its catalog in its data folder, of one process or several."""
+
+    def __init__(self, folder: Path, processes: int) -> None:
+        super().__init__(folder, env={"ATOLL_PROCESSES": str(processes)})
 
     def command_line(self) -> list[str]:
         return [*SERVE, "--init"]
 
 
-def deployments(folder: Path, postgres: PostgresServer, counts: Sequence[int]) -> list[Deployment]:
+def deployments(folder: Path, postgres: PostgresServer, counts: Sequence[int], *, processes: int) -> list[Deployment]:
     """One on LMDB, then one for each count of gateways on PostgreSQL, each with a database of its own; not started."""
-    found = [Deployment([Alone(folder / "lmdb")], None)]
+    found = [Deployment([Alone(folder / "lmdb", processes)], None)]
     for count in counts:
         database = asyncio.run(postgres.new_database())
         cluster = Cluster(folder / f"postgres-{count}", postgres, database, count=count)
@@ -278,6 +281,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3, help="of each run")
     parser.add_argument("--gateways", type=int, nargs="+", default=[1, 2, 3], metavar="N")
+    parser.add_argument("--processes", type=int, default=1, help="of the gateway on LMDB")
     parser.add_argument("--figure", action="append", help="only those whose name begins so")
     parser.add_argument("--folder", type=Path, help="where to put the data (a real file system)")
     chosen = parser.parse_args()
@@ -289,7 +293,7 @@ def main() -> None:
     rows: list[Row] = []
     try:
         postgres.start()
-        found = deployments(folder, postgres, chosen.gateways)
+        found = deployments(folder, postgres, chosen.gateways, processes=chosen.processes)
         for deployment in found:
             deployment.start(folder / "load")
         for figure in FIGURES:
@@ -304,7 +308,7 @@ def main() -> None:
         postgres.close()
         shutil.rmtree(folder, ignore_errors=True)
     (ROOT / "bench" / "results-gateways.json").write_text(json.dumps([asdict(row) for row in rows], indent=1))
-    if not chosen.figure:
+    if not chosen.figure and chosen.processes == 1:
         (ROOT / "docs" / "images" / "gateways.svg").write_text(
             draw(panels(rows), across="gateways on PostgreSQL", unit="requests a second", level="one gateway on LMDB")
         )

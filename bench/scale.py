@@ -203,6 +203,7 @@ def measure(engine: str, count: int, folder: Path) -> bool:
             root_key_file=folder / "root.key",
             catalog=CatalogSettings(url=Secret(url)),
             snapshots=SnapshotSettings(every=0.0),
+            processes=1,
         )
         settings.data.mkdir(parents=True)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
