@@ -198,7 +198,7 @@ class Alone(LiveServer):
     """A gateway with its catalog in its data folder, of one process or several."""
 
     def __init__(self, folder: Path, processes: int) -> None:
-        super().__init__(folder, env={"ATOLL_PROCESSES": str(processes)})
+        super().__init__(folder, processes=processes)
 
     def command_line(self) -> list[str]:
         return [*SERVE, "--init"]

@@ -73,7 +73,7 @@ class SalvagedFolder:
         except OSError as error:
             raise translate(error, f"opening {self.path}") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             fields = json.loads(os.pread(descriptor, _MAX_MARKER, 0).partition(b"\n")[0])
             self._marker = NodeMarker(bytes.fromhex(fields["node"]), bytes.fromhex(fields["deployment"]))
         except BlockingIOError as error:

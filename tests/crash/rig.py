@@ -37,7 +37,7 @@ class Rig:
     """One server over one folder, its history, and a gate that arms the crash point of the running process."""
 
     def __init__(self, folder: Path, seed: str) -> None:
-        self.server = LiveServer(folder)
+        self.server = LiveServer(folder, processes=0)
         self.environment: dict[str, str] = {}  # of the processes that start from now on
         self.history = self.new_history()
         self.seeded = random.Random(seed)

@@ -38,6 +38,21 @@ def _die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def alive(pid: int) -> bool:
+    """Whether the process runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
 class ServerFailed(RuntimeError):
     """The process ended before it was ready; the text is what it printed."""
 
@@ -51,9 +66,14 @@ def free_port() -> int:
 
 
 class LiveServer:
-    """One server process over one data folder. `start` and `stop` may alternate; `kill` is SIGKILL."""
+    """One server over one data folder. `start` and `stop` may alternate; `kill` is SIGKILL.
 
-    def __init__(self, folder: Path, *, config: str = "", env: Mapping[str, str] | None = None) -> None:
+    It is of one process, which starts sooner, unless `processes` says more; 0: as many as a user gets by default.
+    """
+
+    def __init__(
+        self, folder: Path, *, config: str = "", env: Mapping[str, str] | None = None, processes: int = 1
+    ) -> None:
         self.folder = folder
         self.data = folder / "data"
         self.port = free_port()
@@ -62,6 +82,7 @@ class LiveServer:
         #: A folder with another release's packages: they run instead of the tree's own, from the next start on.
         self.packages: Path | None = None
         self.extra = dict(env or {})
+        self._processes = processes
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,6 +111,7 @@ class LiveServer:
             "ATOLL_ACCESS_KEY_ID": ROOT_KEY_ID,
             "ATOLL_SECRET_ACCESS_KEY": ROOT_SECRET,
             "ATOLL_ROOT_KEY_FILE": str(self.folder / "root.key"),
+            **({"ATOLL_PROCESSES": str(self._processes)} if self._processes and not self.packages else {}),
             **({"PYTHONPATH": str(self.packages)} if self.packages else {}),
             **self.extra,
         }
@@ -160,11 +182,26 @@ class LiveServer:
         return code
 
     def kill(self) -> None:
-        """SIGKILL: no chance to finish anything."""
+        """SIGKILL to all its processes: no chance to finish anything."""
         if self._process is not None:
+            guests = self.guests()
             self._process.kill()
+            for guest in guests:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(guest, signal.SIGKILL)
             self._process.wait()
+            while any(alive(guest) for guest in guests):
+                time.sleep(0.001)
             self._forget()
+
+    def guests(self) -> list[int]:
+        """The ids of its further processes; those that have ended are not among them."""
+        found = []
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{self.pid}/task").iterdir():
+                children = map(int, (task / "children").read_text().split())
+                found += [child for child in children if "gateway.wiring.guest" in _command(child)]
+        return sorted(found)
 
     def pause(self) -> None:
         """SIGSTOP: it is there, and does nothing."""

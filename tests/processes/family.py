@@ -16,17 +16,8 @@ class Family(LiveServer):
     """A host and its guests, on a catalog in the data folder."""
 
     def __init__(self, folder: Path, *, count: int = COUNT, config: str = "") -> None:
-        super().__init__(folder, config=config, env={"ATOLL_PROCESSES": str(count)})
+        super().__init__(folder, config=config, processes=count)
         self.count = count
-
-    def guests(self) -> list[int]:
-        """The guests' process ids; those that have ended are not among them."""
-        found = []
-        for task in Path(f"/proc/{self.pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                if "gateway.wiring.guest" in _command(int(child)):
-                    found.append(int(child))
-        return sorted(found)
 
     def connections(self, pid: int) -> int:
         """Connections of clients that a process serves now."""
@@ -64,18 +55,3 @@ class Family(LiveServer):
 def kill(pid: int) -> None:
     """SIGKILL."""
     os.kill(pid, signal.SIGKILL)
-
-
-def alive(pid: int) -> bool:
-    """Whether the process runs (a zombie does not)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""

@@ -86,7 +86,8 @@ class Scene(Rig):
 
     def kill_host(self) -> None:
         self.faults.append("kill the host")
-        self.server.kill()
+        kill(self.server.pid)
+        self.server.wait()
         self.server.start()
 
     def stop_guest(self) -> None:

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from catalog.lmdb_engine.committer import Committer
-from catalog.lmdb_engine.writer import Writer
+from catalog.lmdb_engine.settling import Settling
 from engine.collection import CollectionWorker
 
 _commit = Committer.commit
@@ -28,7 +28,7 @@ async def _never(*_: Any) -> bool:
 
 _left_out = os.environ.get("LEFT_OUT", "")
 _changes: tuple[tuple[str, type, str, Any], ...] = (
-    ("waiting", Writer, "outcome", _at_once),
+    ("waiting", Settling, "outcome", _at_once),
     ("waiting", Committer, "commit", _later),
     ("orphans", CollectionWorker, "_dead_epochs", _never),
 )
