@@ -33,7 +33,8 @@ def power_off(server: LiveServer, disk: LossyFolder, *, sudden: bool, seed: int,
     """All at once, or the disks first: then what the server still answers must be true too. The power comes back with
     `disk.mount()`."""
     if sudden:
-        os.kill(server.pid, signal.SIGSTOP)
+        for process in (server.pid, *server.guests()):
+            os.kill(process, signal.SIGSTOP)
     cut = disk.cut_power(seed=seed, keep=keep, torn=True)
     if not sudden:
         time.sleep(0.1)
@@ -94,7 +95,8 @@ def test_in_a_first_start(disk: LossyFolder, rounds: int) -> None:
             server.start(timeout=with_power)
         time.sleep(max(0.0, started + with_power - time.monotonic()))
         if server.running():
-            os.kill(server.pid, signal.SIGSTOP)
+            for process in (server.pid, *server.guests()):
+            os.kill(process, signal.SIGSTOP)
         disk.cut_power(seed=seeded.getrandbits(32), keep=seeded.choice(KEEP), torn=True)
         server.kill()
         disk.mount()
