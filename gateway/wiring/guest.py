@@ -143,6 +143,7 @@ class Guest(Rooms):
     def _tidy(self, number: int) -> None:
         async def tidy() -> None:
             with contextlib.suppress(AtollError):
+                await self.placer.probe(force=True)
                 for worker in (CollectionWorker.name, CompactionWorker.name):
                     await self._runner.run(worker)
                 await self.catalog.sequence()  # all that the host has committed, so that no read can see before it

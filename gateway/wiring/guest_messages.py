@@ -35,8 +35,8 @@ class TellFigures(msgspec.Struct, tag=4):
 
 
 class Tidy(msgspec.Struct, tag=10):
-    """To a guest: hand over what you know to be superfluous, and publish how far back your reads can still see.
-    Answered by `Figures` without any."""
+    """To a guest: look which nodes are there, hand over what you know to be superfluous, and publish how far back your
+    reads can still see. Answered by `Figures` without any."""
 
     number: int
 

@@ -29,12 +29,17 @@ KEEP = (0.0, 0.5, 0.95)
 FAILING = ("InternalError", "ServiceUnavailable", "SlowDown", "NoSuchKey")
 
 
+def stop(server: LiveServer) -> None:
+    """Nothing of it runs any more."""
+    for process in (server.pid, *server.guests()):
+        os.kill(process, signal.SIGSTOP)
+
+
 def power_off(server: LiveServer, disk: LossyFolder, *, sudden: bool, seed: int, keep: float) -> PowerCut:
     """All at once, or the disks first: then what the server still answers must be true too. The power comes back with
     `disk.mount()`."""
     if sudden:
-        for process in (server.pid, *server.guests()):
-            os.kill(process, signal.SIGSTOP)
+        stop(server)
     cut = disk.cut_power(seed=seed, keep=keep, torn=True)
     if not sudden:
         time.sleep(0.1)
@@ -95,8 +100,7 @@ def test_in_a_first_start(disk: LossyFolder, rounds: int) -> None:
             server.start(timeout=with_power)
         time.sleep(max(0.0, started + with_power - time.monotonic()))
         if server.running():
-            for process in (server.pid, *server.guests()):
-            os.kill(process, signal.SIGSTOP)
+            stop(server)
         disk.cut_power(seed=seeded.getrandbits(32), keep=seeded.choice(KEEP), torn=True)
         server.kill()
         disk.mount()
