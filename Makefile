@@ -13,7 +13,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
 
 # What `make soak` runs; `make soak SOAK=tests/crash` runs one of them.
-SOAK ?= tests/crash tests/races tests/rot tests/powerloss tests/load tests/gateways
+SOAK ?= tests/crash tests/races tests/rot tests/powerloss tests/load tests/gateways tests/processes
 
 .PHONY: help up test check bench soak peers format clean
 
