@@ -16,8 +16,6 @@ import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from functools import partial
 from typing import Final
 
 from core import crashpoints
@@ -268,8 +266,7 @@ class Guests:
         """Until a process that was started can serve."""
         await self._may_begin.wait()
         guest.access = self._admit(guest.catalog)
-        own = pickle.dumps(_share(self._settings))
-        guest.channel.send(messages.encode(messages.Begin(own)))
+        guest.channel.send(messages.encode(messages.Begin(pickle.dumps(self._settings))))
         await guest.ready.wait()
 
 
@@ -280,25 +277,6 @@ def _nobody(_: socket.socket) -> asyncio.Task[None]:
 def _environment() -> dict[str, str]:
     """Ours, but for the crash point: it is to end the host, and with it all."""
     return {name: value for name, value in os.environ.items() if name != crashpoints.VARIABLE}
-
-
-def _share(settings: Settings) -> Settings:
-    """The settings of one process: its share of what the gateway takes at once."""
-    limits, count = settings.limits, settings.process_count
-    share = partial(_part, count)
-    return replace(
-        settings,
-        limits=replace(
-            limits,
-            max_connections=share(limits.max_connections),
-            max_requests=share(limits.max_requests),
-            max_key_requests=share(limits.max_key_requests),
-        ),
-    )
-
-
-def _part(count: int, limit: int) -> int:
-    return -(-limit // count)
 
 
 def _signal(process: Process, number: int) -> None:

@@ -128,7 +128,7 @@ class Rooms:
         self.server = Server(
             self._edge(directory, arrivals),
             http=settings.http,
-            limits=settings.limits,
+            limits=settings.own_limits,
             tls=settings.tls,
             metrics=self.metrics,
             ready=self._not_ready,
@@ -210,7 +210,7 @@ class Rooms:
             settings=services.settings,
             clock=self.clock,
             proxies=TrustedProxies(settings.trusted_proxies),
-            limiter=KeyLimiter(settings.limits.max_key_requests),
+            limiter=KeyLimiter(settings.own_limits.max_key_requests),
             observe=self.metrics.requests.observe,
         )
 

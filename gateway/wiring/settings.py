@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +148,17 @@ class Settings:
         if self.processes or self.catalog.url:
             return self.processes or 1
         return min(len(os.sched_getaffinity(0)), ENOUGH_PROCESSES)
+
+    @property
+    def own_limits(self) -> LimitSettings:
+        """What one process takes at once: its share of the gateway's limits."""
+        whole, count = self.limits, self.process_count
+        return replace(
+            whole,
+            max_connections=-(-whole.max_connections // count),
+            max_requests=-(-whole.max_requests // count),
+            max_key_requests=-(-whole.max_key_requests // count),
+        )
 
     def address(self) -> tuple[str, int]:
         """Host and port to listen on; port 0 takes a free one."""

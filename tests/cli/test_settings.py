@@ -136,3 +136,14 @@ def test_parsers_take_a_quantity_or_raise_value_error(text: str) -> None:
         except ValueError:
             quantity = 0
         assert quantity >= 0
+
+
+def test_the_processes_of_a_gateway_share_its_limits() -> None:
+    environ = {"ATOLL_PROCESSES": "3", "ATOLL_LIMITS_MAX_CONNECTIONS": "10", "ATOLL_LIMITS_MAX_REQUESTS": "0"}
+    own = load_settings(environ).own_limits
+    assert (own.max_connections, own.max_requests) == (4, 0)
+
+
+def test_a_catalog_in_a_database_has_gateways_of_one_process_by_default() -> None:
+    assert load_settings({"ATOLL_CATALOG": "postgresql://127.0.0.1/x"}).process_count == 1
+    assert 1 <= load_settings({}).process_count <= 4
