@@ -113,17 +113,29 @@ class Download:
             runs = runs_of(row, offset, length)
             if not fresh and (out := await self._open_soon(opener, first, runs, plain)) is not None:
                 return out
+            segments: list[Segment] = []
             try:
                 segments = [await self._segment(run.segment_id, fresh=fresh) for run in runs]
                 return await self._open_runs(opener, first, runs, segments, plain)
-            except Moved:
-                if attempt == _ATTEMPTS - 1:
+            except (Unavailable, Damaged) as error:
+                # Also damage may only be that of a piece which was made anew elsewhere.
+                looks_again = isinstance(error, Moved) or (not fresh and await self._outdated(segments))
+                if attempt == _ATTEMPTS - 1 or not looks_again:
+                    self._tools.counters.damaged_reads += isinstance(error, Damaged)
                     raise
                 fresh = True
                 found = await self._locations.get(body_id, fresh=True)
                 self._tools.counters.relocations += found != row
                 row = found
         raise AssertionError("unreachable")
+
+    async def _outdated(self, segments: list[Segment]) -> bool:
+        """Whether the catalog knows other pieces of any of these by now."""
+        for segment in segments:
+            newer = await self._tools.registry.get(segment.id, fresh=True)
+            if newer is None or newer.row != segment.row:
+                return True
+        return False
 
     async def _open_soon(self, opener: BodyOpener, first: int, runs: list[Run], plain: int) -> bytearray | None:
         """Runs whose bytes are in memory, read and opened in one job of a thread; None where that can't be."""
@@ -198,7 +210,6 @@ class Download:
                         found.append(_cut(candidate, low, high))
                 except (Unavailable, Damaged):
                     if not found:
-                        self._tools.counters.damaged_reads += 1
                         raise
                 options.append(found)
         out = unset(plain)
@@ -210,7 +221,6 @@ class Download:
             except DamagedFrame:
                 continue
             return out
-        self._tools.counters.damaged_reads += 1
         raise Damaged("no combination of shards gives the bytes that were written")
 
     async def stream(

@@ -94,3 +94,20 @@ async def test_what_one_repaired_the_other_reads_though_more_is_damaged_meanwhil
     for index in (1, 4):
         os.truncate(world.piece_path(row, index), 100)
     assert await other.fetch(kept.ref, kept.key, 0, 100) == kept.data[:100]
+
+
+async def test_rot_in_others_than_the_repaired_pieces_is_no_loss_to_whom_remembers_those(
+    world: World, other: BodyStore
+) -> None:
+    kept = await world.keep(os.urandom(2 << 20))
+    ((segment_id, row),) = (await world.segments()).items()
+    await other.locations.get(kept.ref.id)
+    await other.registry.get(segment_id)
+    for index in (0, 1):
+        world.piece_path(row, index).unlink()
+    assert (await rebuild_segment(world.bodies, segment_id, also=(0, 1))).rebuilt == (0, 1)
+    for index in (2, 3):
+        path = world.piece_path(row, index)
+        path.write_bytes(bytes(1000) + path.read_bytes()[1000:])
+    assert await other.fetch(kept.ref, kept.key, 0, 1 << 20) == kept.data[: 1 << 20]
+    assert other.counters.damaged_reads == 0
