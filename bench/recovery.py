@@ -121,7 +121,7 @@ class Writers:
 def first_act(folder: Path, objects: int, going_on: float) -> tuple[dict[int, float], float, list[float]]:
     """Fill, and kill amid the load. What was acknowledged when, when the kill was, and what lags were told. `nodes` and
     `root.key` are left, and the examiner's own `keys.json`."""
-    server = LiveServer(folder / "machine", env=_NO_KEY, processes=0).start()
+    server = LiveServer(folder / "machine", env=_NO_KEY).start()
     try:
         endpoint = _endpoint(server)
         with contextlib.closing(RawClient(endpoint)) as client:
@@ -176,7 +176,7 @@ def second_act(folder: Path) -> None:
     bring_loopback_up()
     numbers = json.loads((folder / "numbers.json").read_text())
     key, secret = json.loads((folder / "keys.json").read_text())
-    server = LiveServer(folder / "empty-machine", env=_NO_KEY, processes=0)
+    server = LiveServer(folder / "empty-machine", env=_NO_KEY)
     named = [part for node in sorted((folder / "nodes").iterdir()) for part in ("--node", str(node))]
     began = time.monotonic()
     done = server.command("restore", *named, "--root-key", str(folder / "root.key"), "--json", timeout=3600)

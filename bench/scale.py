@@ -174,7 +174,7 @@ async def catalog_bytes(gateway: Gateway, postgres: PostgresServer | None) -> fl
 
 def seconds_until_ready(folder: Path, environment: dict[str, str]) -> float:
     """A new process on the filled catalog, the slowest of three: after an orderly end, and twice after kill -9."""
-    server, slowest = LiveServer(folder, env=environment, processes=0), 0.0
+    server, slowest = LiveServer(folder, env=environment), 0.0
     for _ in range(3):
         began = time.monotonic()
         server.start(timeout=120)

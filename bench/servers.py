@@ -80,7 +80,7 @@ class Atoll:
     name = "Atoll"
 
     def __init__(self, folder: Path, *, source: Path | None = None) -> None:
-        self.server = LiveServer(folder, processes=0)
+        self.server = LiveServer(folder)
         self.server.packages = source
         self.endpoint = Endpoint("127.0.0.1", self.server.port, ROOT_KEY_ID, ROOT_SECRET)
 

@@ -104,7 +104,7 @@ class Settings:
 
     data: Path = Path("data")
     listen: str = "127.0.0.1:9000"
-    processes: int = 0
+    processes: int = 1
     access_key_id: str = ""
     secret_access_key: Secret = field(default_factory=lambda: Secret(""))
     region: str = "us-east-1"

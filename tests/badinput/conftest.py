@@ -29,7 +29,7 @@ secret_access_key = "{USER.secret}"
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with live_server(tmp_path_factory.mktemp("badinput"), config=CONFIG, processes=0) as running:
+    with live_server(tmp_path_factory.mktemp("badinput"), config=CONFIG) as running:
         client = running.client()
         client.create_bucket(Bucket="bucket")
         client.put_object(Bucket="bucket", Key="there", Body=b"hello")

@@ -37,7 +37,7 @@ def system(program: str) -> str:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with live_server(tmp_path_factory.mktemp("clients"), processes=0) as running:
+    with live_server(tmp_path_factory.mktemp("clients")) as running:
         yield running
 
 
@@ -60,7 +60,7 @@ def tls_server(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> 
         "ATOLL_TLS_CERTIFICATE": str(certificates / "cert.pem"),
         "ATOLL_TLS_KEY": str(certificates / "key.pem"),
     }
-    with live_server(tmp_path_factory.mktemp("clients-tls"), env=env, processes=0) as running:
+    with live_server(tmp_path_factory.mktemp("clients-tls"), env=env) as running:
         yield running
 
 

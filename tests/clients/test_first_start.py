@@ -12,7 +12,7 @@ from tests.harness.live_server import LiveServer
 
 def test_the_shown_lines_work_when_pasted(tmp_path: Path) -> None:
     program = peer("awscli", "aws")
-    server = LiveServer(tmp_path / "site", env={"ATOLL_ACCESS_KEY_ID": "", "ATOLL_SECRET_ACCESS_KEY": ""}, processes=0)
+    server = LiveServer(tmp_path / "site", env={"ATOLL_ACCESS_KEY_ID": "", "ATOLL_SECRET_ACCESS_KEY": ""})
     try:
         server.start()
         shown = "".join(server.output)

@@ -34,11 +34,10 @@ TIDY = ("settling", "reclaim", "collection", "compaction", "reclaim", "collectio
 
 
 class Rig:
-    """One server over one folder, its history, and a gate that arms the crash point of the running process. It has as
-    many `processes` as by default, or so many."""
+    """One server over one folder, its history, and a gate that arms the crash point of the running process."""
 
-    def __init__(self, folder: Path, seed: str, *, processes: int = 0) -> None:
-        self.server = LiveServer(folder, processes=processes)
+    def __init__(self, folder: Path, seed: str) -> None:
+        self.server = LiveServer(folder)
         self.environment: dict[str, str] = {}  # of the processes that start from now on
         self.history = self.new_history()
         self.seeded = random.Random(seed)

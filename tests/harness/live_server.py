@@ -68,11 +68,11 @@ def free_port() -> int:
 class LiveServer:
     """One server over one data folder. `start` and `stop` may alternate; `kill` is SIGKILL.
 
-    It is of one process, which starts sooner, unless `processes` says more; 0: as many as a user gets by default.
+    It has as many processes as by default, or so many.
     """
 
     def __init__(
-        self, folder: Path, *, config: str = "", env: Mapping[str, str] | None = None, processes: int = 1
+        self, folder: Path, *, config: str = "", env: Mapping[str, str] | None = None, processes: int | None = None
     ) -> None:
         self.folder = folder
         self.data = folder / "data"
@@ -111,7 +111,7 @@ class LiveServer:
             "ATOLL_ACCESS_KEY_ID": ROOT_KEY_ID,
             "ATOLL_SECRET_ACCESS_KEY": ROOT_SECRET,
             "ATOLL_ROOT_KEY_FILE": str(self.folder / "root.key"),
-            **({"ATOLL_PROCESSES": str(self._processes)} if self._processes and not self.packages else {}),
+            **({"ATOLL_PROCESSES": str(self._processes)} if self._processes is not None else {}),
             **({"PYTHONPATH": str(self.packages)} if self.packages else {}),
             **self.extra,
         }

@@ -101,8 +101,7 @@ def milliseconds(operations: list[Operation]) -> tuple[float, float]:
 
 @pytest.mark.timeout(300)
 def test_mixed_load(tmp_path: Path, rounds: int, figure: Callable[[str], None]) -> None:
-    # What the disturbance waits for is what the host knows of nodes; another process learns it some seconds later.
-    rig = Rig(tmp_path, "load", processes=1)
+    rig = Rig(tmp_path, "load")
     rig.start()
     held: list[float] = []
     operations: list[Operation] = []

@@ -52,7 +52,7 @@ def power_off(server: LiveServer, disk: LossyFolder, *, sudden: bool, seed: int,
 def test_acknowledged_writes_survive(
     disk: LossyFolder, rounds: int, figure: Callable[[str], None], *, sudden: bool
 ) -> None:
-    server = LiveServer(disk.path / "server", processes=0)
+    server = LiveServer(disk.path / "server")
     sync_folder(disk.path)
     history, lost = History(), 0
     seeded = random.Random(f"power {sudden}")
@@ -93,7 +93,7 @@ def test_in_a_first_start(disk: LossyFolder, rounds: int) -> None:
     """Power lost anywhere while a deployment is made: the next start goes on, or begins anew."""
     seeded = random.Random("first start")
     for number in range(4 * rounds):
-        server = LiveServer(disk.path / f"server-{number}", processes=0)
+        server = LiveServer(disk.path / f"server-{number}")
         with_power = seeded.uniform(0.3, 1.3)
         started = time.monotonic()
         with contextlib.suppress(ServerFailed):  # killed while it was starting
@@ -104,7 +104,7 @@ def test_in_a_first_start(disk: LossyFolder, rounds: int) -> None:
         disk.cut_power(seed=seeded.getrandbits(32), keep=seeded.choice(KEEP), torn=True)
         server.kill()
         disk.mount()
-        server = LiveServer(disk.path / f"server-{number}", processes=0)
+        server = LiveServer(disk.path / f"server-{number}")
         server.start()
         server.client().create_bucket(Bucket="crash")
         server.client().put_object(Bucket="crash", Key="key", Body=b"bytes" * 10_000)
@@ -116,7 +116,7 @@ def test_in_a_first_start(disk: LossyFolder, rounds: int) -> None:
 @pytest.mark.parametrize("left_out", ["files", "folders", "catalog"])
 def test_a_sync_that_is_left_out_is_found(disk: LossyFolder, left_out: str) -> None:
     """The test above can fail: a server that leaves out one kind of sync loses acknowledged writes here."""
-    server = LiveServer(disk.path / "server", processes=0)
+    server = LiveServer(disk.path / "server")
     sync_folder(disk.path)
     history = History()
     server.start()

@@ -15,7 +15,7 @@ BUCKET = "rot"
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[LiveServer]:
-    with live_server(tmp_path / "server", processes=0) as started:
+    with live_server(tmp_path / "server", processes=2) as started:
         started.client().create_bucket(Bucket=BUCKET)
         yield started
 

@@ -39,7 +39,7 @@ max_buckets = {LIMITED_BUCKETS}
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with live_server(tmp_path_factory.mktemp("s3"), config=CONFIG, processes=0) as running:
+    with live_server(tmp_path_factory.mktemp("s3"), config=CONFIG) as running:
         yield running
 
 
