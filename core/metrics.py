@@ -126,8 +126,6 @@ class Metrics:
     def render(self, others: Iterable[Figure] = ()) -> bytes:
         """All metrics in OpenMetrics text, which Prometheus reads, with the figures of other processes added up. Of
         families that this process does not have nothing is shown."""
-        if not others:
-            return bytes(generate_openmetrics(self._registry))  # type: ignore[no-untyped-call]
         added: dict[str, dict[_Key, float]] = {}
         for family, name, labels, value in others:
             series = added.setdefault(family, {})

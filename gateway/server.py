@@ -37,8 +37,7 @@ _READ_BUFFER = 1 << 20  # a stripe: what may wait in memory for a slow pipeline,
 class Server:
     """One server. `open`, mostly `listen`, then `drain` once; all on the same event loop.
 
-    `ready` tells whether the rooms behind can serve (empty string) or why not. `page` makes the page of metrics where
-    it is more than this server's own.
+    `ready` tells whether the rooms behind can serve (empty string) or why not. `page` makes the page of metrics.
     """
 
     def __init__(
@@ -50,11 +49,11 @@ class Server:
         tls: TlsSettings,
         metrics: Metrics,
         ready: Callable[[], str],
-        page: Callable[[], Awaitable[bytes]] | None = None,
+        page: Callable[[], Awaitable[bytes]],
     ) -> None:
         self._handler = handler
         self._http, self._limits, self._tls = http, limits, tls
-        self._pages = Pages(page or _own_page(metrics), self._not_ready)
+        self._pages = Pages(page, self._not_ready)
         self._ready = ready
         self._draining = False
         self._hurry = asyncio.Event()
@@ -138,8 +137,8 @@ class Server:
         if self._http.drain_delay:
             await self._wait_hurry(self._http.drain_delay)
         if self._listener is not None:
-            await self._listener.close()
-        elif self._door is not None:
+            self._listener.close()
+        if self._door is not None:
             await self._door.close()
         if server is not None:
             settled = loop.time() + _SETTLE
@@ -200,13 +199,6 @@ def _closing(request: web.BaseRequest, response: web.StreamResponse) -> web.Stre
     if is_last(request) and not response.prepared:  # a head that has left said already whether the connection stays
         response.force_close()
     return response
-
-
-def _own_page(metrics: Metrics) -> Callable[[], Awaitable[bytes]]:
-    async def render() -> bytes:
-        return metrics.render()
-
-    return render
 
 
 def _reason(error: OSError) -> str:

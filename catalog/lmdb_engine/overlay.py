@@ -6,7 +6,8 @@ from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from catalog.interface import Row
+from catalog.interface import MAX_KEY, MAX_VALUE, Row
+from catalog.limits import check_row
 from catalog.lmdb_engine.settling import Settling
 from catalog.lmdb_engine.snapshot import Snapshot
 
@@ -14,6 +15,24 @@ from catalog.lmdb_engine.snapshot import Snapshot
 Writes = dict[bytes, bytes | None]
 
 _SORT_FROM: Final = 64
+
+
+class WriteSet:
+    """What a transaction wrote: the half of `catalog.interface.Transaction` that needs no reading."""
+
+    __slots__ = ("writes",)
+
+    def __init__(self) -> None:
+        self.writes: Writes = {}
+
+    def put(self, key: bytes, value: bytes) -> None:
+        if not 0 < len(key) <= MAX_KEY or len(value) > MAX_VALUE:
+            check_row(key, value)
+        self.writes[key] = value
+
+    def delete(self, key: bytes) -> None:
+        check_row(key, b"")
+        self.writes[key] = None
 
 
 class Batch(Settling):

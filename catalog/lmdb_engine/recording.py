@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from catalog.interface import MAX_KEY, MAX_VALUE, Row
-from catalog.limits import check_row
-from catalog.lmdb_engine.overlay import Writes, merged_scan
+from catalog.interface import Row
+from catalog.lmdb_engine.overlay import WriteSet, merged_scan
 from catalog.lmdb_engine.snapshot import Snapshot
 
 
-class RecordingTransaction:
+class RecordingTransaction(WriteSet):
     """A `Transaction` over its own writes and one snapshot."""
 
-    __slots__ = ("_get", "_snapshot", "ranges", "reads", "writes")
+    __slots__ = ("_get", "_snapshot", "ranges", "reads")
 
     def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__()
         self._snapshot = snapshot
         self._get = snapshot.get
         self.reads: set[bytes] = set()
         #: start ≤ key < end, where another row would have changed a scan's result.
         self.ranges: list[tuple[bytes, bytes]] = []
-        self.writes: Writes = {}
 
     async def get(self, key: bytes) -> bytes | None:
         if key in self.writes:
@@ -45,12 +44,3 @@ class RecordingTransaction:
             start, end = (last, end) if reverse else (start, last + b"\x00")
         self.ranges.append((start, end))
         return rows
-
-    def put(self, key: bytes, value: bytes) -> None:
-        if not 0 < len(key) <= MAX_KEY or len(value) > MAX_VALUE:
-            check_row(key, value)
-        self.writes[key] = value
-
-    def delete(self, key: bytes) -> None:
-        check_row(key, b"")
-        self.writes[key] = None

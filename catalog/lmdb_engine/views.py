@@ -9,9 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from catalog.errors import CatalogMisuse
-from catalog.interface import MAX_KEY, MAX_VALUE, Reader, Row
-from catalog.limits import check_row
-from catalog.lmdb_engine.overlay import Batch, Writes, merged_scan
+from catalog.interface import Reader, Row
+from catalog.lmdb_engine.overlay import Batch, Writes, WriteSet, merged_scan
 from catalog.lmdb_engine.snapshot import Snapshot
 
 T = TypeVar("T")
@@ -62,15 +61,15 @@ class SteadyView(SnapshotReader):
         return []
 
 
-class OverlayTransaction:
+class OverlayTransaction(WriteSet):
     """A `Transaction` over its own writes, the pending batches (newest first) and the last durable snapshot."""
 
-    __slots__ = ("_batches", "_snapshot", "writes")
+    __slots__ = ("_batches", "_snapshot")
 
     def __init__(self, snapshot: Snapshot, batches: Sequence[Batch]) -> None:
+        super().__init__()
         self._snapshot = snapshot
         self._batches = batches
-        self.writes: Writes = {}
 
     def _get(self, key: bytes) -> bytes | None:
         if key in self.writes:
@@ -96,12 +95,3 @@ class OverlayTransaction:
         if self.writes:
             overlay.update({key: value for key, value in self.writes.items() if start <= key < end})
         return merged_scan(self._snapshot, overlay, start, end, limit, reverse, keys_only)
-
-    def put(self, key: bytes, value: bytes) -> None:
-        if not 0 < len(key) <= MAX_KEY or len(value) > MAX_VALUE:
-            check_row(key, value)
-        self.writes[key] = value
-
-    def delete(self, key: bytes) -> None:
-        check_row(key, b"")
-        self.writes[key] = None

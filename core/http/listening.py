@@ -117,8 +117,8 @@ class Listener:
         del self._pauses[listening.fileno()]
         self._loop.add_reader(listening, self._accept, listening)
 
-    async def close(self) -> None:
-        """Take no new connections, but serve those that the system has accepted already. Idempotent.
+    def close(self) -> None:
+        """Take no new connections, but let in those that the system has accepted already. Idempotent.
 
         The system completes connections by itself and keeps them until the program accepts them; to close a listening
         socket resets those, and the request that a balancer has sent on one fails where it can't be sent again.
@@ -137,4 +137,3 @@ class Listener:
                         break
                     one.setblocking(False)
                     self._door.let_in(one)
-        await self._door.close()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import math
 import os
 import pickle
@@ -25,7 +24,7 @@ from catalog.epochs import EpochKeeper
 from catalog.lmdb_engine.guest import GuestCatalog
 from core.errors import AtollError
 from core.logs import configure
-from core.memory import keep_freed_memory
+from core.memory import keep_freed_memory, spare_long_lived
 from core.worker_runner import WorkerRunner
 from core.workers import Standby, Worker, WorkerReport, WorkerState
 from engine.collection import CollectionWorker
@@ -177,9 +176,7 @@ async def _serve(settings: Settings, control: socket.socket, catalog: socket.soc
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, on_stop)
     try:
         await guest.start(catalog)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 20)
+        spare_long_lived()
         await stop.wait()
     finally:
         await guest.close()

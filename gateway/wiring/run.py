@@ -16,7 +16,7 @@ import uvloop
 
 from core.errors import StartRefused
 from core.logs import configure
-from core.memory import keep_freed_memory
+from core.memory import keep_freed_memory, spare_long_lived
 from gateway.wiring.build import Gateway
 from gateway.wiring.credentials import example
 from gateway.wiring.lock import folder_lock
@@ -74,11 +74,7 @@ async def _serve(settings: Settings, may_create: bool) -> bool:
         for warning in gateway.warnings():
             click.echo(f"warning: {warning}", err=True)
         click.echo(f"ready {endpoint}")
-        # What lives until the end need not be walked by every later collection of garbage.
-        gc.collect()
-        gc.freeze()
-        # A request makes a thousand objects and hardly a cycle: look for those after dozens of requests only.
-        gc.set_threshold(50_000, 20, 20)
+        spare_long_lived()
         await stop.wait()
     finally:
         await gateway.close()

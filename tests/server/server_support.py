@@ -55,6 +55,10 @@ async def running(
     tls: TlsSettings | None = None,
 ) -> AsyncIterator[Running]:
     metrics = Metrics()
+
+    async def page() -> bytes:
+        return metrics.render()
+
     holder: list[Running] = []
     server = Server(
         handler,
@@ -63,6 +67,7 @@ async def running(
         tls=tls or TlsSettings(),
         metrics=metrics,
         ready=lambda: holder[0].not_ready,
+        page=page,
     )
     await server.open()
     host, port = await server.listen("127.0.0.1", 0)
