@@ -139,13 +139,16 @@ class Server:
         if self._listener is not None:
             self._listener.close()
         if self._door is not None:
-            await self._door.close()
+            await self._door.settle()
         if server is not None:
             settled = loop.time() + _SETTLE
             while (server.connections or loop.time() < settled) and loop.time() < deadline:
                 server.close_idle(_GRACE, self._http.drain_delay)
                 if await self._wait_hurry(0.02):
                     break
+        if self._door is not None:
+            await self._door.close()
+        if server is not None:
             if cut := server.under_way():
                 log.warning("requests cut off by the end of the drain", extra={"fields": {"requests": cut}})
             await server.shutdown(timeout=0.1)

@@ -28,9 +28,13 @@ class Door:
         self._loop = asyncio.get_running_loop()
         self._joining: set[asyncio.Task[None]] = set()
         self._patience = _HANDSHAKE
+        self._closed = False
 
     def let_in(self, one: socket.socket) -> None:
-        """Serve a connected socket, which belongs to the door from now on."""
+        """Serve a connected socket, which belongs to the door from now on; end it when the door is closed."""
+        if self._closed:
+            one.close()  # nothing of it was read: the client can send its request again elsewhere
+            return
         task = self._loop.create_task(self._join(one), name="connection")
         self._joining.add(task)
         task.add_done_callback(self._joining.discard)
@@ -47,11 +51,15 @@ class Door:
         """Have the loop accept from a listening socket, which belongs to what is returned, until that is closed."""
         return await self._loop.create_server(self._factory, sock=listening, ssl=self._tls, backlog=backlog)
 
-    async def close(self) -> None:
-        """Wait for those that are being let in."""
+    async def settle(self) -> None:
+        """The server ends: wait for those that are being let in. More may still come from another process."""
         self._patience = _LAST_HANDSHAKE
         if self._joining:
             await asyncio.wait(self._joining, timeout=_LAST_HANDSHAKE)
+
+    async def close(self) -> None:
+        """Let nobody in any more."""
+        self._closed = True
         for task in self._joining:
             task.cancel()
         await asyncio.gather(*self._joining, return_exceptions=True)

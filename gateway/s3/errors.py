@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from catalog.errors import CatalogFull, CatalogMoving, CatalogUnavailable
+from catalog.errors import CatalogClosed, CatalogFull, CatalogMoving, CatalogUnavailable
 from core.errors import AtollError
 from engine import errors as engine_errors
 
@@ -227,6 +227,7 @@ _ENGINE: dict[type[AtollError], Callable[[AtollError], S3Error]] = {
     CatalogFull: _storage_full,
     CatalogMoving: _moving,
     CatalogUnavailable: _plain("ServiceUnavailable"),
+    CatalogClosed: _plain("ServiceUnavailable"),  # this process ends, another one can serve
 }
 
 

@@ -124,6 +124,8 @@ class Guest(Rooms):
             self.reload_certificate()
         elif isinstance(message, messages.TellFigures):
             self._tell_figures(message.number)
+        elif isinstance(message, messages.Ping):
+            self._done(message.number)
         elif isinstance(message, messages.Tidy):
             self._tidy(message.number)
         elif isinstance(message, messages.Page) and message.number in self._pages:
@@ -139,6 +141,9 @@ class Guest(Rooms):
             part = messages.Figures(number, figures[start:end], end >= len(figures))
             self._channel.send(messages.encode(part))
 
+    def _done(self, number: int) -> None:
+        self._channel.send(messages.encode(messages.Figures(number, [], last=True)))
+
     def _tidy(self, number: int) -> None:
         async def tidy() -> None:
             with contextlib.suppress(AtollError):
@@ -147,7 +152,7 @@ class Guest(Rooms):
                     await self._runner.run(worker)
                 await self.catalog.sequence()  # all that the host has committed, so that no read can see before it
                 await self.epochs.beat()
-            self._channel.send(messages.encode(messages.Figures(number, [], last=True)))
+            self._done(number)
 
         if self._tidying is None or self._tidying.done():
             self._tidying = asyncio.create_task(tidy(), name="tidy")

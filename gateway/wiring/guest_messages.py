@@ -34,6 +34,12 @@ class TellFigures(msgspec.Struct, tag=4):
     number: int
 
 
+class Ping(msgspec.Struct, tag=11):
+    """To a guest: do you still run? Answered by `Figures` without any."""
+
+    number: int
+
+
 class Tidy(msgspec.Struct, tag=10):
     """To a guest: look which nodes are there, hand over what you know to be superfluous, and publish how far back your
     reads can still see. Answered by `Figures` without any."""
@@ -71,7 +77,7 @@ class Page(msgspec.Struct, tag=9):
     last: bool
 
 
-Message = Begin | Serve | Reload | TellFigures | Tidy | Figures | Ready | Settle | TellPage | Page
+Message = Begin | Serve | Reload | TellFigures | Ping | Tidy | Figures | Ready | Settle | TellPage | Page
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Message).decode

@@ -27,7 +27,8 @@ from gateway.wiring.settings import Settings
 log = logging.getLogger("atoll.gateway")
 
 _PATIENCE: Final = 20.0  # seconds that a start waits for guests
-_ANSWER: Final = 1.0  # seconds that a guest has to tell its figures
+_PULSE: Final = 0.5  # seconds between two looks whether a guest still runs
+_ANSWER: Final = 1.0  # seconds that a guest has to answer, or to tell its figures
 _TIDINESS: Final = 10.0  # the same to hand over what is superfluous
 _FAREWELL: Final = 5.0  # seconds beyond the drain's own limits until a guest is killed
 _FIRST_PAUSE: Final = 0.5  # seconds before a guest that died is replaced; doubled for one that dies again at once
@@ -44,20 +45,41 @@ class _Guest:
         self.process, self.catalog = process, catalog
         self.access: asyncio.Task[None] | None = None  # to the catalog
         self.ready = asyncio.Event()
+        self.hangs = False
         self._guests = guests
         self._answers: dict[int, tuple[asyncio.Future[list[Figure]], list[Figure]]] = {}
         self._number = 0
         self.channel = Channel(control, self._receive, self.ready.clear)
 
+    @property
+    def serves(self) -> bool:
+        """Whether it takes connections now."""
+        return self.ready.is_set() and not self.hangs
+
     async def figures(self) -> list[Figure]:
         """What it counts; nothing when it does not answer in time."""
-        return await self._ask(messages.TellFigures, _ANSWER)
+        return await self._ask(messages.TellFigures, _ANSWER) or []
 
     async def tidy(self) -> None:
         """See `Guests.tidy`; as far as it can in time."""
         await self._ask(messages.Tidy, _TIDINESS)
 
-    async def _ask(self, kind: type[messages.TellFigures | messages.Tidy], seconds: float) -> list[Figure]:
+    async def watch(self) -> None:
+        """From when it is ready: notice whether it hangs. Runs until cancelled."""
+        while True:
+            await asyncio.sleep(_PULSE)
+            hangs = await self._ask(messages.Ping, _ANSWER) is None
+            if hangs != self.hangs:
+                self.hangs = hangs
+                fields = {"pid": self.process.pid}
+                if hangs:
+                    log.warning("a process of the gateway hangs: it gets no connections", extra={"fields": fields})
+                else:
+                    log.info("a process of the gateway answers again", extra={"fields": fields})
+
+    async def _ask(
+        self, kind: type[messages.TellFigures | messages.Tidy | messages.Ping], seconds: float
+    ) -> list[Figure] | None:
         self._number += 1
         future: asyncio.Future[list[Figure]] = asyncio.get_running_loop().create_future()
         self._answers[self._number] = future, []
@@ -65,7 +87,7 @@ class _Guest:
             self.channel.send(messages.encode(kind(self._number)))
             return await asyncio.wait_for(future, seconds)
         except TimeoutError:
-            return []
+            return None
         finally:
             del self._answers[self._number]
 
@@ -134,24 +156,27 @@ class Guests:
             return False
         self._turn = (self._turn + 1) % (self._count + 1)
         guest = self._seats[self._turn - 1] if self._turn else None
-        if guest is None or not guest.ready.is_set():
+        if guest is None or not guest.serves:
             return False
         return guest.channel.send(_SERVE, [connection])
 
     @property
     def serving(self) -> int:
         """How many take connections now."""
-        return sum(guest is not None and guest.ready.is_set() for guest in self._seats)
+        return len(self._ready())
 
     async def figures(self) -> list[Figure]:
         """What all guests count."""
-        found = await asyncio.gather(*(guest.figures() for guest in self._seats if guest is not None))
+        found = await asyncio.gather(*(guest.figures() for guest in self._ready()))
         return [figure for figures in found for figure in figures]
 
     async def tidy(self) -> None:
         """Have all hand over what only they know to be superfluous, and publish how far back their reads can still see:
         for whoever wants everything collected now."""
-        await asyncio.gather(*(guest.tidy() for guest in self._seats if guest is not None))
+        await asyncio.gather(*(guest.tidy() for guest in self._ready()))
+
+    def _ready(self) -> list[_Guest]:
+        return [guest for guest in self._seats if guest is not None and guest.serves]
 
     def reload_certificate(self) -> None:
         """Let them take new certificate files into service."""
@@ -246,28 +271,26 @@ class Guests:
 
     async def _run(self, guest: _Guest) -> None:
         """From a process's start to its end."""
-        ended = asyncio.create_task(guest.process.wait())
-        ready = asyncio.create_task(self._begin(guest))
-        ending = asyncio.create_task(self._ending.wait())
+        serving = asyncio.create_task(self._begin(guest))
         try:
-            await asyncio.wait([ended, ready, ending], return_when=asyncio.FIRST_COMPLETED)
-            self._changed.set()
-            if ending.done():  # also before `end` could see this process
+            if self._ending.is_set():  # since before `end` could see this process
                 _signal(guest.process, signal.SIGTERM)
-            await ended
+            await guest.process.wait()
         finally:
-            ready.cancel()
-            ending.cancel()
-            if not ended.done():
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+            if guest.process.returncode is None:
                 _signal(guest.process, signal.SIGKILL)
-                await asyncio.wait([ended])
+                await guest.process.wait()
 
     async def _begin(self, guest: _Guest) -> None:
-        """Until a process that was started can serve."""
+        """Let a process that was started open the catalog; from when it can serve, watch it. Runs until cancelled."""
         await self._may_begin.wait()
         guest.access = self._admit(guest.catalog)
         guest.channel.send(messages.encode(messages.Begin(pickle.dumps(self._settings))))
         await guest.ready.wait()
+        self._changed.set()
+        await guest.watch()
 
 
 def _nobody(_: socket.socket) -> asyncio.Task[None]:

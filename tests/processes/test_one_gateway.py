@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -226,6 +227,27 @@ def test_a_process_that_is_killed_is_replaced_and_the_others_go_on(family: Famil
     assert broken <= 1  # its own
     family.wait_until_whole()
     assert doomed not in family.guests()
+
+
+def test_a_process_that_hangs_gets_no_connections_until_it_answers_again(family: Family, each: list[Any]) -> None:
+    hung = family.guests()[0]
+
+    def told(what: str) -> bool:
+        return any(what in line and f'"pid":{hung}' in line for line in family.output)
+
+    os.kill(hung, signal.SIGSTOP)
+    try:
+        within(10, lambda: told("hangs"))
+        for _ in range(2 * COUNT):
+            with contextlib.closing(
+                family.client(config=Config(read_timeout=3, retries={"total_max_attempts": 1}))
+            ) as one:
+                one.list_buckets()
+    finally:
+        os.kill(hung, signal.SIGCONT)
+    within(10, lambda: told("answers again"))
+    family.wait_until_whole()
+    assert hung in family.guests()
 
 
 def test_when_the_host_is_killed_no_process_stays(family: Family) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import time
 
 import pytest
@@ -79,3 +81,24 @@ async def test_an_address_in_use_refuses_to_start_with_the_reason() -> None:
     async with running() as one, running() as other:
         with pytest.raises(StartRefused, match=f"cannot listen on 127.0.0.1:{one.port}: the address is in use"):
             await other.server.listen("127.0.0.1", one.port)
+
+
+async def test_a_connection_handed_over_after_the_end_is_closed_without_an_answer() -> None:
+    served: list[str] = []
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        served.append(request.path)
+        return web.Response()
+
+    async with running(handler) as one:
+        one.server.hurry()
+        await one.server.drain()
+        theirs, ours = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            theirs.sendall(b"GET /late HTTP/1.1\r\nHost: x\r\n\r\n")
+            one.server.let_in(ours)
+            theirs.settimeout(5)
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.to_thread(theirs.recv, 1) == b""
+        assert not served
