@@ -106,14 +106,14 @@ class Guest(Rooms):
 
     async def page(self) -> bytes:
         """The page of metrics, of all processes together, as the host makes it."""
-        self._number += 1
+        number = self._number = self._number + 1
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._pages[self._number] = future, []
+        self._pages[number] = future, []
         try:
-            self._channel.send(messages.encode(messages.TellPage(self._number)))
+            self._channel.send(messages.encode(messages.TellPage(number)))
             return await asyncio.wait_for(future, _PAGE_SECONDS)
         finally:
-            del self._pages[self._number]
+            del self._pages[number]
 
     def _receive(self, data: bytes, connections: list[socket.socket]) -> None:
         message = messages.decode(data)

@@ -80,16 +80,16 @@ class _Guest:
     async def _ask(
         self, kind: type[messages.TellFigures | messages.Tidy | messages.Ping], seconds: float
     ) -> list[Figure] | None:
-        self._number += 1
+        number = self._number = self._number + 1
         future: asyncio.Future[list[Figure]] = asyncio.get_running_loop().create_future()
-        self._answers[self._number] = future, []
+        self._answers[number] = future, []
         try:
-            self.channel.send(messages.encode(kind(self._number)))
+            self.channel.send(messages.encode(kind(number)))
             return await asyncio.wait_for(future, seconds)
         except TimeoutError:
             return None
         finally:
-            del self._answers[self._number]
+            del self._answers[number]
 
     async def close(self) -> None:
         """Forget the process, which has ended."""

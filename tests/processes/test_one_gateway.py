@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,15 @@ def test_metrics_are_of_all_whichever_is_asked(family: Family, each: list[Any]) 
         for _ in range(5):
             client.head_bucket(Bucket=BUCKET)
     assert seen() == [before[0] + 5 * COUNT] * COUNT
+
+
+def test_metrics_may_be_asked_for_by_many_at_once(family: Family) -> None:
+    def ask(_: int) -> bool:
+        with urllib.request.urlopen(f"{family.url}/-/metrics", timeout=10) as page:
+            return bool(page.read().endswith(b"# EOF\n"))
+
+    with ThreadPoolExecutor(4 * COUNT) as askers:
+        assert all(askers.map(ask, range(20 * COUNT)))
 
 
 def test_status_tells_of_one_gateway_and_how_many_processes(family: Family, each: list[Any]) -> None:
