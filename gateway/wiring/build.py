@@ -33,6 +33,7 @@ from gateway.wiring.copying import Copying
 from gateway.wiring.guests import Guests
 from gateway.wiring.metrics_sources import add_sources
 from gateway.wiring.nodes import NodeFollower
+from gateway.wiring.nursery import Nursery
 from gateway.wiring.operations import GatewayOperations
 from gateway.wiring.presence import presence, read_presence
 from gateway.wiring.rooms import Rooms
@@ -57,20 +58,20 @@ class Gateway(Rooms):
         settings: Settings,
         on_lost: Callable[[], None] | None = None,
         on_moved: Callable[[], None] | None = None,
+        nursery: Nursery | None = None,
     ) -> None:
         """`on_lost` is told when other gateways declared this one dead: it has to be closed, and may begin anew.
-        `on_moved` is told when its catalog was moved to another place: it has to be closed."""
+        `on_moved` is told when its catalog was moved to another place: it has to be closed. Its further processes come
+        from `nursery`."""
         super().__init__(settings)
         self._on_lost = on_lost
         self._on_moved = on_moved
-        self.guests = Guests(settings, page=self.page)
+        self.guests = Guests(settings, nursery, page=self.page)
 
     async def start(self, *, may_create: bool) -> str:
         """Open everything and serve; the endpoint's URL. Raises ConfigError and StartRefused."""
         settings = self.settings
         on_close = self.closing.push_async_callback
-        on_close(self.guests.close)
-        self.guests.spawn()  # they load the program while this process opens the catalog
         self.catalog = await self._open_catalog(may_create)
         on_close(self.catalog.close)
         await self.furnish(may_create=may_create)

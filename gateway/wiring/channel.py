@@ -16,7 +16,7 @@ from typing import Final
 #: Bytes of one message at most.
 MOST: Final = 128 << 10
 _QUEUED: Final = 1024  # messages that wait for the other side
-_DESCRIPTORS: Final = 1
+_DESCRIPTORS: Final = 2  # with one message
 _AT_ONCE: Final = 64  # messages read between two turns of the loop
 
 

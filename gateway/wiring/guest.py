@@ -1,6 +1,6 @@
-"""A further process of a gateway: `python -m gateway.wiring.guest CONTROL CATALOG`, started by `guests` alone.
+"""A further process of a gateway, forked by the `nursery` as `guests` asks for it.
 
-The two arguments are descriptors of sockets whose other ends the host holds. A guest has the rooms that serve requests
+It holds two sockets whose other ends the host has. A guest has the rooms that serve requests
 and what looks after them; all other work is its host's. It ends after a drain at SIGTERM, and at once when the host has
 gone: nothing could be committed any more.
 """
@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import math
 import os
-import pickle
 import signal
 import socket
 import sys
@@ -24,7 +23,7 @@ from catalog.epochs import EpochKeeper
 from catalog.lmdb_engine.guest import GuestCatalog
 from core.errors import AtollError
 from core.logs import configure
-from core.memory import keep_freed_memory, spare_long_lived
+from core.memory import spare_long_lived
 from core.worker_runner import WorkerRunner
 from core.workers import Standby, Worker, WorkerReport, WorkerState
 from engine.collection import CollectionWorker
@@ -32,7 +31,7 @@ from engine.compaction import CompactionWorker
 from engine.settling import SettledElsewhere
 from engine.suspicion import HealthWorker
 from gateway.wiring import guest_messages as messages
-from gateway.wiring.channel import MOST, Channel
+from gateway.wiring.channel import Channel
 from gateway.wiring.metrics_sources import add_serving_sources
 from gateway.wiring.nodes import NodeFollower
 from gateway.wiring.presence import presence
@@ -188,19 +187,8 @@ async def _serve(settings: Settings, control: socket.socket, catalog: socket.soc
     return not guest.failed
 
 
-def main() -> None:
-    """Wait for the host's word, then serve."""
-    keep_freed_memory()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the host tells when to end
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    control, catalog = (socket.socket(fileno=int(argument)) for argument in sys.argv[1:3])
-    control.setblocking(True)
-    first = control.recv(MOST)
-    if not first:
-        return
-    begin = messages.decode(first)
-    assert isinstance(begin, messages.Begin)
-    settings: Settings = pickle.loads(begin.settings)  # noqa: S301 - from our own host
+def live(settings: Settings, control: socket.socket, catalog: socket.socket) -> int:
+    """Serve until told to stop; the exit code."""
     plain = settings.log.plain or sys.stderr.isatty()
     sink = configure(sys.stderr, level=settings.log.level, access_log=settings.log.access, plain=plain)
     try:
@@ -211,8 +199,4 @@ def main() -> None:
         good = False
     finally:
         sink.close()
-    sys.exit(0 if good else 1)
-
-
-if __name__ == "__main__":
-    main()
+    return 0 if good else 1

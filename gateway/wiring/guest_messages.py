@@ -14,12 +14,6 @@ FIGURES: Final = 400
 PAGE: Final = 96 << 10
 
 
-class Begin(msgspec.Struct, tag=1):
-    """To a guest, first: the settings, pickled."""
-
-    settings: bytes
-
-
 class Serve(msgspec.Struct, tag=2):
     """To a guest, with a connection: it is yours."""
 
@@ -77,7 +71,7 @@ class Page(msgspec.Struct, tag=9):
     last: bool
 
 
-Message = Begin | Serve | Reload | TellFigures | Ping | Tidy | Figures | Ready | Settle | TellPage | Page
+Message = Serve | Reload | TellFigures | Ping | Tidy | Figures | Ready | Settle | TellPage | Page
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Message).decode

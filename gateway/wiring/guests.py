@@ -1,7 +1,8 @@
 """The further processes of a gateway, as the first one, their host, sees them: started, given connections, ended.
 
-A guest serves connections that the host accepts and hands over in turn. It reads the catalog's file itself and commits
-through the host (`catalog.lmdb_engine.guest`). One that dies is replaced; when the host dies the guests end at once.
+The `nursery` forks them. A guest serves connections that the host accepts and hands over in turn. It reads the
+catalog's file itself and commits through the host (`catalog.lmdb_engine.guest`). One that dies is replaced; when the
+host dies the guests end at once.
 """
 
 from __future__ import annotations
@@ -9,19 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import pickle
 import signal
 import socket
-import sys
-from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from core import crashpoints
 from core.metrics import Figure
 from gateway.wiring import guest_messages as messages
 from gateway.wiring.channel import Channel, pair
+from gateway.wiring.nursery import Child, Nursery
 from gateway.wiring.settings import Settings
 
 log = logging.getLogger("atoll.gateway")
@@ -41,9 +38,8 @@ Admit = Callable[[socket.socket], asyncio.Task[None]]
 class _Guest:
     """One process."""
 
-    def __init__(self, process: Process, control: socket.socket, catalog: socket.socket, guests: Guests) -> None:
-        self.process, self.catalog = process, catalog
-        self.access: asyncio.Task[None] | None = None  # to the catalog
+    def __init__(self, process: Child, control: socket.socket, access: asyncio.Task[None], guests: Guests) -> None:
+        self.process, self._access = process, access
         self.ready = asyncio.Event()
         self.hangs = False
         self._guests = guests
@@ -94,11 +90,8 @@ class _Guest:
     async def close(self) -> None:
         """Forget the process, which has ended."""
         self.channel.close()
-        if self.access is None:
-            self.catalog.close()
-        else:
-            self.access.cancel()
-            await asyncio.gather(self.access, return_exceptions=True)
+        self._access.cancel()
+        await asyncio.gather(self._access, return_exceptions=True)
 
     def _receive(self, data: bytes, _: list[socket.socket]) -> None:
         message = messages.decode(data)
@@ -116,32 +109,31 @@ class _Guest:
 
 
 class Guests:
-    """All guests of a host: one fewer than the settings' `processes`. `spawn`, `begin`, then `close`, which may be
-    called again. `page` makes the page of metrics; `settle` is called when a guest has staged much."""
+    """All guests of a host: one fewer than the settings' `processes`, none without a nursery. `begin`, then `close`,
+    which may be called again. `page` makes the page of metrics; `settle` is called when a guest has staged much."""
 
-    def __init__(self, settings: Settings, *, page: Callable[[], Awaitable[bytes]]) -> None:
-        self._settings, self._page = settings, page
-        self._count = settings.process_count - 1
+    def __init__(self, settings: Settings, nursery: Nursery | None, *, page: Callable[[], Awaitable[bytes]]) -> None:
+        self._settings, self._nursery, self._page = settings, nursery, page
+        self._count = settings.process_count - 1 if nursery is not None else 0
         self._seats: list[_Guest | None] = [None] * self._count
         self._keepers: list[asyncio.Task[None]] = []
         self._pages: set[asyncio.Task[None]] = set()
-        self._admit: Admit = _nobody
-        self._may_begin = asyncio.Event()
         self._changed = asyncio.Event()  # a guest can serve, or has ended
         self._failed = False  # one that was started ended with an error
         self._ending = asyncio.Event()
         self._turn = 0
         self.settle: Callable[[], None] = lambda: None
 
-    def spawn(self) -> None:
-        """Start the processes. They wait for `begin`."""
-        self._keepers = [asyncio.create_task(self._keep(seat), name=f"guest {seat + 1}") for seat in range(self._count)]
-
     async def begin(self, admit: Admit) -> None:
-        """Let all open the catalog, which `admit` gives them access to, and wait until they can serve, or one failed:
-        the host serves without it then, and it is tried again."""
-        self._admit = admit
-        self._may_begin.set()
+        """Start all, which `admit` gives access to the catalog, and wait until they can serve, or one failed: the host
+        serves without it then, and it is tried again."""
+        if self._nursery is None:
+            return
+        self._nursery.open()
+        self._keepers = [
+            asyncio.create_task(self._keep(seat, self._nursery, admit), name=f"guest {seat + 1}")
+            for seat in range(self._count)
+        ]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
                 while not self._failed and self.serving < self._count:
@@ -204,7 +196,7 @@ class Guests:
             if guest is None or self._ending.is_set():
                 continue
             guest.ready.clear()
-            _signal(guest.process, signal.SIGTERM)
+            guest.process.signal(signal.SIGTERM)
             await guest.process.wait()
 
     # --- the end ---
@@ -214,7 +206,7 @@ class Guests:
         self._ending.set()
         for guest in self._seats:
             if guest is not None:
-                _signal(guest.process, signal.SIGTERM)
+                guest.process.signal(signal.SIGTERM)
 
     async def close(self) -> None:
         """Wait until all have ended; in time that is no longer than a drain may take, else by force."""
@@ -228,7 +220,7 @@ class Guests:
                 log.error(
                     "a process of the gateway did not end by itself", extra={"fields": {"pid": guest.process.pid}}
                 )
-                _signal(guest.process, signal.SIGKILL)
+                guest.process.signal(signal.SIGKILL)
         for task in (*self._keepers, *self._pages):
             task.cancel()
         await asyncio.gather(*self._keepers, *self._pages, return_exceptions=True)
@@ -236,75 +228,63 @@ class Guests:
 
     # --- one seat ---
 
-    async def _keep(self, seat: int) -> None:
+    async def _keep(self, seat: int, nursery: Nursery, admit: Admit) -> None:
         """Have a process in the seat until the end."""
         pause = _FIRST_PAUSE
         loop = asyncio.get_running_loop()
         while not self._ending.is_set():
-            guest = self._seats[seat] = await self._start()
+            try:
+                guest = self._seats[seat] = await self._start(nursery, admit)
+            except ChildProcessError as error:
+                self._failed = True
+                self._changed.set()
+                log.error("%s: fewer processes serve until the gateway is restarted", error)
+                return
             began = loop.time()
             try:
                 await self._run(guest)
             finally:
                 self._seats[seat] = None
                 await guest.close()
-                self._failed |= bool(guest.process.returncode)
+                self._failed |= bool(guest.process.code)
                 self._changed.set()
-            if not guest.process.returncode or self._ending.is_set():
+            if not guest.process.code or self._ending.is_set():
                 continue
-            fields = {"pid": guest.process.pid, "code": guest.process.returncode}
+            fields = {"pid": guest.process.pid, "code": guest.process.code}
             log.error("a process of the gateway ended; another one takes its place", extra={"fields": fields})
             pause = min(2 * pause, _LONGEST_PAUSE) if loop.time() - began < _LONGEST_PAUSE else _FIRST_PAUSE
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), pause)
 
-    async def _start(self) -> _Guest:
+    async def _start(self, nursery: Nursery, admit: Admit) -> _Guest:
         control, theirs = pair()
         catalog, their_catalog = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with theirs, their_catalog:
-            descriptors = (theirs.fileno(), their_catalog.fileno())
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "gateway.wiring.guest", *map(str, descriptors),
-                pass_fds=descriptors, stdin=DEVNULL, env=_environment(),
-            )  # fmt: skip
-        return _Guest(process, control, catalog, self)
+        try:
+            child = await nursery.bear(theirs, their_catalog)
+        except BaseException:
+            control.close()
+            catalog.close()
+            raise
+        return _Guest(child, control, admit(catalog), self)
 
     async def _run(self, guest: _Guest) -> None:
         """From a process's start to its end."""
-        serving = asyncio.create_task(self._begin(guest))
+        watching = asyncio.create_task(self._watch(guest))
         try:
             if self._ending.is_set():  # since before `end` could see this process
-                _signal(guest.process, signal.SIGTERM)
+                guest.process.signal(signal.SIGTERM)
             await guest.process.wait()
         finally:
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
-            if guest.process.returncode is None:
-                _signal(guest.process, signal.SIGKILL)
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            if guest.process.code is None:
+                guest.process.signal(signal.SIGKILL)
                 await guest.process.wait()
 
-    async def _begin(self, guest: _Guest) -> None:
-        """Let a process that was started open the catalog; from when it can serve, watch it. Runs until cancelled."""
-        await self._may_begin.wait()
-        guest.access = self._admit(guest.catalog)
-        guest.channel.send(messages.encode(messages.Begin(pickle.dumps(self._settings))))
+    async def _watch(self, guest: _Guest) -> None:
         await guest.ready.wait()
         self._changed.set()
         await guest.watch()
-
-
-def _nobody(_: socket.socket) -> asyncio.Task[None]:
-    raise RuntimeError("the catalog is not open")
-
-
-def _environment() -> dict[str, str]:
-    """Ours, but for the crash point: it is to end the host, and with it all."""
-    return {name: value for name, value in os.environ.items() if name != crashpoints.VARIABLE}
-
-
-def _signal(process: Process, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(number)
 
 
 _SERVE: Final = messages.encode(messages.Serve())

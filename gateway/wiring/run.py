@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import click
@@ -19,7 +20,9 @@ from core.logs import configure
 from core.memory import keep_freed_memory, spare_long_lived
 from gateway.wiring.build import Gateway
 from gateway.wiring.credentials import example
+from gateway.wiring.guest import live
 from gateway.wiring.lock import folder_lock
+from gateway.wiring.nursery import Nursery
 from gateway.wiring.secret_files import create_private_folder
 from gateway.wiring.settings import Settings
 
@@ -29,6 +32,15 @@ def run(settings: Settings, *, may_create: bool) -> None:
     it was stopped or cut off is closed, and another one made in its place. Raises ConfigError and StartRefused."""
     keep_freed_memory()
     _raise_descriptor_limit()
+    nursery = Nursery(partial(live, settings)) if settings.process_count > 1 else None
+    try:
+        _run(settings, nursery, may_create=may_create)
+    finally:
+        if nursery is not None:
+            nursery.close()
+
+
+def _run(settings: Settings, nursery: Nursery | None, *, may_create: bool) -> None:
     # Where the catalog is elsewhere the data folder holds nothing that can't be made again.
     may_make_folder = may_create or bool(settings.catalog.url)
     with _data_folder(settings.data, may_make_folder), folder_lock(settings.data):
@@ -36,13 +48,13 @@ def run(settings: Settings, *, may_create: bool) -> None:
         sink = configure(sys.stderr, level=settings.log.level, access_log=settings.log.access, plain=plain)
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                while runner.run(_serve(settings, may_create)):
+                while runner.run(_serve(settings, nursery, may_create)):
                     gc.unfreeze()  # what the former gateway was made of may go
         finally:
             sink.close()
 
 
-async def _serve(settings: Settings, may_create: bool) -> bool:
+async def _serve(settings: Settings, nursery: Nursery | None, may_create: bool) -> bool:
     """Serve until told to stop; whether to begin anew."""
     stop = asyncio.Event()
     again = False
@@ -53,7 +65,7 @@ async def _serve(settings: Settings, may_create: bool) -> bool:
         gateway.hurry()  # nothing of what is under way can be committed
         stop.set()
 
-    gateway = Gateway(settings, on_lost, on_moved=stop.set)
+    gateway = Gateway(settings, on_lost, on_moved=stop.set, nursery=nursery)
 
     def on_stop() -> None:
         nonlocal again

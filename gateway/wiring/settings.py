@@ -22,7 +22,7 @@ COPY_VARIABLE = "ATOLL_CATALOG_COPY_TO"  # of `atoll catalog copy`
 _NOT_SETTINGS = (CONFIG_VARIABLE, CATALOG_VARIABLE, COPY_VARIABLE, crashpoints.VARIABLE)
 DEFAULT_FILE = Path("atoll.toml")
 MOST_PROCESSES = 64
-ENOUGH_PROCESSES = 4
+ENOUGH_PROCESSES = 2
 
 
 def _check_max_buckets(most: int | None) -> None:
@@ -104,7 +104,7 @@ class Settings:
 
     data: Path = Path("data")
     listen: str = "127.0.0.1:9000"
-    processes: int = 1
+    processes: int = 0
     access_key_id: str = ""
     secret_access_key: Secret = field(default_factory=lambda: Secret(""))
     region: str = "us-east-1"
@@ -143,7 +143,7 @@ class Settings:
 
     @property
     def process_count(self) -> int:
-        """How many processes serve: as many as `processes` says; 0 is one for each processor, up to four, and one alone
+        """How many processes serve: as many as `processes` says; 0 is one for each processor, up to two, and one alone
         where more gateways on the database are the way to use more processors."""
         if self.processes or self.catalog.url:
             return self.processes or 1

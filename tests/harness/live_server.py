@@ -23,6 +23,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from gateway.wiring.nursery import GUEST, NURSERY
+
 ROOT_KEY_ID = "AKIATESTROOT00000001"
 ROOT_SECRET = "test/secret/of/the/root/user/0000000001"
 READY = re.compile(r"ready (https?)://([^\s:]+):(\d+)")
@@ -46,9 +48,19 @@ def alive(pid: int) -> bool:
         return False
 
 
-def _command(pid: int) -> str:
+def _children(pid: int, name: str) -> list[int]:
+    """The processes of that name which a process forked, and which run."""
+    found = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+        found = [child for child in children if alive(child) and _name(child) == name]
+    return found
+
+
+def _name(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
+        return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""
 
@@ -194,14 +206,14 @@ class LiveServer:
                 time.sleep(0.001)
             self._forget()
 
+    def nursery(self) -> int | None:
+        """The id of the process that forks the further ones; None when there is none."""
+        return next(iter(_children(self.pid, NURSERY)), None)
+
     def guests(self) -> list[int]:
         """The ids of its further processes; those that have ended are not among them."""
-        found = []
-        with contextlib.suppress(OSError):
-            for task in Path(f"/proc/{self.pid}/task").iterdir():
-                children = map(int, (task / "children").read_text().split())
-                found += [child for child in children if "gateway.wiring.guest" in _command(child)]
-        return sorted(found)
+        nursery = self.nursery()
+        return sorted(_children(nursery, GUEST)) if nursery is not None else []
 
     def pause(self) -> None:
         """SIGSTOP: it is there, and does nothing."""
