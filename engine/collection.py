@@ -5,8 +5,7 @@ a pack or its segments; a retired segment gives up its pieces; a piece is delete
 is acted upon only when every live gateway's oldest read began after a commit that shows it. Rows of pieces on nodes
 that do not answer stay until they do; a piece that its node refuses to delete is tried again ever more rarely.
 
-Pieces that no row names (uploads that were cut off) carry their writer's epoch in their name. Once that epoch is
-marked dead its gateway can't commit any more, so whatever of it no segment references is deleted.
+Pieces that no row names (uploads that were cut off) are found by their writer's epoch: see `engine.sweeping`.
 
 Where snapshots of the catalog are kept, a piece is deleted only once a snapshot shows that nothing needs it: a restore
 takes the catalog back to the newest one, which must find all that it names. `covers` tells.
@@ -18,19 +17,14 @@ is deleted save what this process itself wrote in vain: the catalog before the r
 from __future__ import annotations
 
 import asyncio
-import logging
-import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Sequence
 
 from backends.errors import BackendError
-from backends.interface import Entry
 from catalog.epochs import Epochs
 from catalog.hold import held
 from catalog.interface import Reader, Transaction
 from core.crashpoints import reach
-from core.ids import is_snapshot_name
 from core.workers import WorkerReport, WorkerState
 from engine.backoff import Backoff
 from engine.bodies.store import BodyStore
@@ -49,11 +43,8 @@ from engine.layout_data import (
 )
 from engine.ports import Node
 from engine.records_data import BODY_ROW, SEGMENT_ROW
+from engine.sweeping import PATIENCE, Sweeping
 
-log = logging.getLogger("atoll.engine")
-
-#: Seconds that a node may take to delete some pieces, or to name the next one of a list.
-PATIENCE = 30.0
 #: Of so many turns with other work, one looks for pieces without rows all the same.
 SWEEP_EVERY = 16
 _BATCH = 256
@@ -61,8 +52,6 @@ _BATCH = 256
 _WAITING = 16 * _BATCH
 _SIDE_BY_SIDE = 16
 _U32 = 4
-#: A name of `engine.segments.write.piece_name`, whose first half is an epoch.
-_PIECE_NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{32}")
 
 
 class CollectionWorker:
@@ -84,8 +73,8 @@ class CollectionWorker:
         self._state = WorkerState.IDLE
         self._stages = ((QUEUE_BODY, self._bodies_gone), (QUEUE_SEGMENT, self._segments_gone))
         self._batches: dict[bytes, tuple[list[bytes], int]] = {}  # queue rows seen, and the commit that showed them
-        self._swept: dict[int, set[bytes]] = {}  # dead epoch -> nodes whose pieces were looked through
         self._cursors: dict[bytes, bytes] = {}  # node -> the last row of its queue that was dealt with
+        self._sweeping = Sweeping(bodies, self._without_rows)
         self._look_around = False
         self._unswept = 0  # turns since pieces without rows were looked for
         self._held = True  # until the catalog says otherwise
@@ -124,9 +113,9 @@ class CollectionWorker:
         self._unswept = 0
         if self._look_around:
             self._look_around = False
-            await self._unknown_epochs()
+            await self._sweeping.unknown_epochs()
             return True
-        return await self._dead_epochs() or busy
+        return await self._sweeping.dead_epochs() or busy
 
     async def standby(self) -> WorkerState:
         """What this process wrote in vain is known to no other."""
@@ -299,6 +288,13 @@ class CollectionWorker:
 
     # -- pieces without rows
 
+    async def _without_rows(self, node: Node, locators: Sequence[bytes]) -> None:
+        """Pieces that a dead epoch left. What can't be deleted is queued, so that the epoch need not be gone through
+        again for it."""
+        # The newest snapshot may still name what no row does now: queued, it waits for the next.
+        done = set() if self._covers is not None else (await self._delete(node, locators))[0]
+        await self._queue([QUEUE_PIECE + node.id + locator for locator in locators if locator not in done])
+
     async def _empty_trash(self) -> bool:
         """Pieces that this process wrote in vain. Those on nodes that don't answer get queue rows."""
         pieces = self._bodies.trash.take(_BATCH)
@@ -316,97 +312,7 @@ class CollectionWorker:
         await self._queue(left)
         return True
 
-    async def _unknown_epochs(self) -> None:
-        """Take epochs that only pieces tell of for dead ones."""
-        found: set[int] = set()
-        for node in self._bodies.placer.nodes():
-            if not self._bodies.placer.is_up(node.id) or not node.backend.properties().supports_list:
-                continue
-            try:
-                async with aclosing(_listed(node)) as entries:
-                    async for entry in entries:
-                        if _PIECE_NAME.fullmatch(entry.name) and not is_snapshot_name(entry.name):
-                            found.add(int(entry.name[:16], 16))
-            except (BackendError, OSError, TimeoutError) as error:
-                self._bodies.placer.observe(node.id, ok=False, seconds=0.0, error=error)
-                log.warning("pieces on node %s can't be listed: %s", node.name, error)
-        if unknown := await self._epochs.enter_dead(found):
-            log.info("pieces of %d unknown epochs were found", len(unknown))
-
-    async def _dead_epochs(self) -> bool:
-        """Look through one node for one dead epoch's pieces that nothing references. False when there is no more."""
-        for epoch in await self._epochs.dead():
-            swept = self._swept.setdefault(epoch, set())
-            nodes = self._bodies.placer.nodes()
-            for node in nodes:
-                if node.id in swept or not self._bodies.placer.is_up(node.id):
-                    continue
-                if not node.backend.properties().supports_list or await self._sweep(node, epoch):
-                    swept.add(node.id)
-                    return True
-            if all(node.id in swept for node in nodes):
-                await self._epochs.forget(epoch)
-                del self._swept[epoch]
-                self._bodies.counters.epochs_collected += 1
-                reach("collection-epoch")
-                return True
-        return False
-
-    async def _sweep(self, node: Node, epoch: int) -> bool:
-        """Delete what a dead epoch left on one node. A backend that lists takes a piece's name as its locator. False
-        if the node did not let us go through it."""
-        batch: list[bytes] = []
-        try:
-            async with aclosing(_listed(node, f"{epoch:016x}-")) as entries:
-                async for entry in entries:
-                    batch.append(entry.name.encode())
-                    if len(batch) >= _BATCH:
-                        await self._sweep_batch(node, batch)
-                        if not self._bodies.placer.is_up(node.id):
-                            return False
-                        batch = []
-            await self._sweep_batch(node, batch)
-            return self._bodies.placer.is_up(node.id)
-        except (BackendError, OSError, TimeoutError) as error:
-            self._bodies.placer.observe(node.id, ok=False, seconds=0.0, error=error)
-            log.warning("pieces of epoch %d on node %s can't be listed: %s", epoch, node.name, error)
-            return False
-
-    async def _sweep_batch(self, node: Node, locators: Sequence[bytes]) -> None:
-        """A piece's name holds the first half of its segment's id: the rows that could reference it are few. What can't
-        be deleted is queued, so that the epoch need not be gone through again for it."""
-
-        async def orphans(reader: Reader) -> list[bytes]:
-            found = []
-            for locator in locators:
-                try:
-                    prefix = SEGMENT + bytes.fromhex(locator.decode("ascii")[17:33])
-                except ValueError:
-                    continue  # not a name of ours
-                rows = await reader.scan(prefix, prefix_end(prefix), limit=16)
-                named = {piece.locator for _, data in rows for piece in SEGMENT_ROW.decode(data).pieces}
-                if locator not in named:
-                    found.append(locator)
-            return found
-
-        doomed = await self._bodies.catalog.read(orphans)
-        # The newest snapshot may still name what no row does now: queued, it waits for the next.
-        done = set() if self._covers is not None else (await self._delete(node, doomed))[0]
-        await self._queue([QUEUE_PIECE + node.id + locator for locator in doomed if locator not in done])
-
 
 async def _delete_one(node: Node, locator: bytes) -> None:
     async with asyncio.timeout(PATIENCE):
         await node.backend.delete(locator)
-
-
-async def _listed(node: Node, prefix: str = "") -> AsyncGenerator[Entry, None]:
-    """A node's pieces. Raises TimeoutError when it does not go on."""
-    entries = aiter(node.backend.list(prefix))
-    while True:
-        try:
-            async with asyncio.timeout(PATIENCE):
-                entry = await anext(entries)
-        except StopAsyncIteration:
-            return
-        yield entry

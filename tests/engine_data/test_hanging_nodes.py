@@ -14,7 +14,7 @@ from backends.decorators.faults import Fault, FaultRule
 from backends.interface import Backend
 from catalog.interface import Transaction
 from core.workers import WorkerState
-from engine import collection
+from engine import collection, sweeping
 from engine.bodies.store import BodySettings
 from engine.collection import CollectionWorker
 from engine.errors import Unavailable
@@ -121,7 +121,7 @@ async def orphans(world: World) -> None:
 async def test_a_list_that_hangs_holds_up_no_other_node(
     faulty: World, rules: dict[int, list[FaultRule]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collection, "PATIENCE", PATIENCE)
+    monkeypatch.setattr(sweeping, "PATIENCE", PATIENCE)
     await orphans(faulty)
     rules[2].append(FaultRule("list", Fault.HANG))
     worker = CollectionWorker(faulty.bodies)

@@ -8,7 +8,7 @@ from typing import Any
 
 from catalog.lmdb_engine.committer import Committer
 from catalog.lmdb_engine.settling import Settling
-from engine.collection import CollectionWorker
+from engine.sweeping import Sweeping
 
 _commit = Committer.commit
 
@@ -30,7 +30,7 @@ _left_out = os.environ.get("LEFT_OUT", "")
 _changes: tuple[tuple[str, type, str, Any], ...] = (
     ("waiting", Settling, "outcome", _at_once),
     ("waiting", Committer, "commit", _later),
-    ("orphans", CollectionWorker, "_dead_epochs", _never),
+    ("orphans", Sweeping, "dead_epochs", _never),
 )
 for _rule, _owner, _name, _replacement in _changes:
     if _rule == _left_out:
