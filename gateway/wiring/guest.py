@@ -1,8 +1,8 @@
 """A further process of a gateway, forked by the `nursery` as `guests` asks for it.
 
-It holds two sockets whose other ends the host has. A guest has the rooms that serve requests
-and what looks after them; all other work is its host's. It ends after a drain at SIGTERM, and at once when the host has
-gone: nothing could be committed any more.
+It holds two sockets whose other ends the host has. A guest has the rooms that serve requests and what looks after them;
+all other work is its host's. It ends after a drain at SIGTERM, and at once when the host has gone: nothing could be
+committed any more.
 """
 
 from __future__ import annotations

@@ -135,12 +135,12 @@ class Nursery:
         return await asyncio.shield(future)
 
     def close(self) -> None:
-        """Let the nursery end. Children go on until they are told otherwise."""
+        """End the nursery, whatever state it is in. Children go on until they are told otherwise."""
         if self._channel is not None:
             self._channel.close()
         self._socket.close()
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
 
     def _receive(self, data: bytes, _: list[socket.socket]) -> None:
         message = _decode(data)
