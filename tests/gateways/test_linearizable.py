@@ -14,18 +14,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.harness.gateways import Cluster, KeepingLoad, PlainLoad
-from tests.harness.history import empty, settle
-from tests.harness.load import History
+from tests.harness.gateways import Cluster
+from tests.harness.history import empty
 from tests.harness.postgres_server import PostgresServer
-from tests.harness.versioned import Versions, settle_versions
+from tests.harness.two_buckets import TwoBuckets
 
 VARIABLE = "ATOLL_GATEWAYS_SEED"
-PLAIN, KEEPING = "plain", "keeping"
 #: Longer than the others wait before they declare a silent gateway dead.
 STOPPED = 19.0
 SOAK_SECONDS = 30 * 60
@@ -38,41 +35,12 @@ class Scene:
         self.cluster = Cluster(folder, postgres, asyncio.run(postgres.new_database()))
         self.postgres = postgres
         self.seeded = random.Random(seed)
-        self.plain, self.versions = History(), Versions()
-        self.faults: list[str] = []
-        self.unavailable = self.cut_off = 0
+        self.buckets = TwoBuckets(self.cluster, self.seeded, self.cluster.wait_until_serving)
+        self.faults = self.buckets.faults
 
     def start(self) -> None:
         self.cluster.start()
-        client = self.cluster.gateways[0].client()
-        client.create_bucket(Bucket=PLAIN)
-        client.create_bucket(Bucket=KEEPING)
-        client.put_bucket_versioning(Bucket=KEEPING, VersioningConfiguration={"Status": "Enabled"})
-
-    def round(self, *faults: Callable[[], None]) -> None:
-        """Load, with faults that follow one another, until all is well again; then look at every key."""
-        loads: list[Any] = [
-            PlainLoad(self.cluster, self.plain, seed=self.seeded.getrandbits(60), bucket=PLAIN, threads=4),
-            KeepingLoad(self.cluster, self.versions, seed=self.seeded.getrandbits(60), bucket=KEEPING, threads=4),
-        ]
-        for load in loads:
-            load.start()
-        try:
-            time.sleep(1.5)
-            for fault in faults:
-                fault()
-                time.sleep(self.seeded.uniform(0.5, 2))
-            self.cluster.wait_until_serving()
-            time.sleep(1)
-        finally:
-            for load in loads:
-                load.stop()
-        for load in loads:
-            self.unavailable += load.unavailable
-            self.cut_off += load.cut_off
-            assert not load.unexpected, load.unexpected[:5]
-        self.plain = settle(self.cluster, PLAIN, self.plain)
-        self.versions = settle_versions(self.cluster, KEEPING, self.versions)
+        self.buckets.make()
 
     # --- faults ---
 
@@ -121,14 +89,6 @@ class Scene:
             self.cluster.cut_connections()
             time.sleep(self.seeded.uniform(0.1, 0.5))
 
-    def figures(self) -> str:
-        answered = self.plain.acknowledged + self.versions.acknowledged
-        unknown = self.plain.unknown + self.versions.unknown
-        return (
-            f"{len(self.faults)} faults ({', '.join(self.faults)}): {answered} operations answered, {unknown} without "
-            f"an answer, {self.unavailable} refused with 503"
-        )
-
 
 @contextlib.contextmanager
 def told(scene: Scene, seed: str) -> Iterator[None]:
@@ -160,13 +120,12 @@ def test_histories_are_linearizable_whatever_goes_away(
             (scene.restart_database, scene.kill),
         ]
         for faults in rounds:
-            scene.round(*faults)
+            scene.buckets.round(*faults)
         kinds = (scene.kill, scene.stop_for_long, scene.stop_briefly, scene.restart_database, scene.cut_connections)
         while soak and time.monotonic() < began + SOAK_SECONDS:
-            scene.round(*scene.seeded.choices(kinds, k=3))
-        figure(scene.figures())
-        answered = scene.plain.acknowledged + scene.versions.acknowledged
-        assert answered > 100 * len(scene.faults)
+            scene.buckets.round(*scene.seeded.choices(kinds, k=3))
+        figure(scene.buckets.figures())
+        assert scene.buckets.answered > 100 * len(scene.faults)
         scene.cluster.finish()
         scene.cluster.gateways[0].start()
         empty(scene.cluster.gateways[0])

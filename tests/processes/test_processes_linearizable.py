@@ -13,19 +13,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.crash.rig import TIDY, Rig
-from tests.harness.gateways import KeepingLoad, PlainLoad
-from tests.harness.history import settle
-from tests.harness.load import History
-from tests.harness.versioned import Versions, settle_versions
+from tests.harness.two_buckets import TwoBuckets
 from tests.processes.family import Family, kill
 
 VARIABLE = "ATOLL_PROCESSES_SEED"
-PLAIN, KEEPING = "plain", "keeping"
 #: Longer than a process may be silent before it is declared dead.
 LONG = 19.0
 SOAK_SECONDS = 15 * 60
@@ -37,45 +32,15 @@ class Scene(Rig):
     def __init__(self, folder: Path, seed: str) -> None:
         super().__init__(folder, seed)
         self.server: Family = Family(folder)
-        self.plain, self.versions = History(), Versions()
-        self.faults: list[str] = []
-        self.unavailable = 0
+        self.buckets = TwoBuckets(self.server, self.seeded, self.server.wait_until_whole)
+        self.faults = self.buckets.faults
 
     def begin(self) -> None:
         self.server.start()
-        client = self.server.client()
-        client.create_bucket(Bucket=PLAIN)
-        client.create_bucket(Bucket=KEEPING)
-        client.put_bucket_versioning(Bucket=KEEPING, VersioningConfiguration={"Status": "Enabled"})
+        self.buckets.make()
 
     def check(self) -> None:
-        """Every answer fits what is there, in both buckets."""
-        self.plain = settle(self.server, PLAIN, self.plain)
-        self.versions = settle_versions(self.server, KEEPING, self.versions)
-
-    def round(self, *faults: Callable[[], None]) -> None:
-        """Load, with faults that follow one another, until all is well again; then look at every key."""
-        loads: list[Any] = [
-            PlainLoad(self.server, self.plain, seed=self.seeded.getrandbits(60), bucket=PLAIN, threads=5),
-            KeepingLoad(self.server, self.versions, seed=self.seeded.getrandbits(60), bucket=KEEPING, threads=4),
-        ]
-        for load in loads:
-            load.start()
-        try:
-            time.sleep(1)
-            for fault in faults:
-                fault()
-                time.sleep(self.seeded.uniform(0.3, 1.5))
-            self.server.wait_until_whole()
-            time.sleep(1)
-        finally:
-            for load in loads:
-                load.stop()
-        for load in loads:
-            self.unavailable += load.unavailable
-            self.cut_off += load.cut_off
-            assert not load.unexpected, load.unexpected[:5]
-        self.check()
+        self.buckets.check()
 
     # --- faults ---
 
@@ -128,14 +93,6 @@ class Scene(Rig):
         for worker in TIDY:
             self.admin("POST", f"/workers/{worker}/run")
 
-    def figures(self) -> str:
-        answered = self.plain.acknowledged + self.versions.acknowledged
-        unknown = self.plain.unknown + self.versions.unknown
-        return (
-            f"{len(self.faults)} faults ({', '.join(self.faults)}): {answered} operations answered, {unknown} without "
-            f"an answer, {self.unavailable} refused with 503"
-        )
-
 
 @pytest.mark.timeout(400)
 def test_histories_are_linearizable_whatever_process_goes_away(
@@ -152,15 +109,15 @@ def test_histories_are_linearizable_whatever_process_goes_away(
             (scene.kill_host, scene.stop_host),
         ]
         for faults in rounds:
-            scene.round(*faults)
+            scene.buckets.round(*faults)
         kinds = (
             scene.kill_guest, scene.kill_host, scene.stop_guest, scene.stop_guest_for_long, scene.stop_host,
             scene.rewrite, scene.tidy,
         )  # fmt: skip
         while soak and time.monotonic() < began + SOAK_SECONDS:
-            scene.round(*scene.seeded.choices(kinds, k=3))
-        figure(scene.figures())
-        assert scene.plain.acknowledged + scene.versions.acknowledged > 100 * len(scene.faults)
+            scene.buckets.round(*scene.seeded.choices(kinds, k=3))
+        figure(scene.buckets.figures())
+        assert scene.buckets.answered > 100 * len(scene.faults)
         scene.server.stop()
         scene.server.extra["ATOLL_PROCESSES"] = "1"
         scene.server.start()
