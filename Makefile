@@ -10,6 +10,8 @@ PYTHON ?= $(shell for python in /usr/bin/python3.11 python3.11 python3; do \
 UV := .tools/bin/uv
 BIN := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
+# Where no bytecode is kept every start compiles all modules, which is half of it; tests start hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
 export UV_NO_PROGRESS := 1
 
 # What `make soak` runs; `make soak SOAK=tests/crash` runs one of them.
