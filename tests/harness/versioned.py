@@ -126,7 +126,7 @@ class Versions(History):
         """
         left = self.left[key]
         kept = dict(left)
-        above = {entry: frozenset(left[:place]) for place, entry in enumerate(left)}
+        beneath = dict(zip(left, (*left[1:], None), strict=False))
         lost: dict[str | None, list[Operation]] = {}  # writes without an answer, by value
         found = []
         for one in operations:
@@ -139,8 +139,8 @@ class Versions(History):
                 found.append(one)
         found += self._made(key, lost)
         for place, one in enumerate(found):
-            if isinstance(one.step, Push) and one.step.entry in above:
-                found[place] = dataclasses.replace(one, step=_below(one.step, above[one.step.entry]))
+            if isinstance(one.step, Push) and one.step.entry in beneath:
+                found[place] = dataclasses.replace(one, step=_upon(one.step, beneath))
         return found
 
     def _made(self, key: str, lost: dict[str | None, list[Operation]]) -> list[Operation]:
@@ -169,9 +169,14 @@ def _any(steps: Sequence[Step]) -> Callable[[Entries], bool]:
     return lambda entries: any(step(entries) for step in steps)
 
 
-def _below(step: Push, newer: frozenset[Entry]) -> Push:
-    """Of a version that lies below `newer` ones in the end: it wasn't put on top of any of them."""
-    return dataclasses.replace(step, fits=lambda state: newer.isdisjoint(state) and step.fits(state))
+def _upon(step: Push, beneath: Mapping[Entry, Entry | None]) -> Push:
+    """Of a version that is left: it was put upon the one `beneath` it, whatever else was there that isn't left."""
+
+    def fits(state: Entries) -> bool:
+        uppermost = next((entry for entry in state if entry in beneath), None)
+        return uppermost == beneath[step.entry] and step.fits(state)
+
+    return dataclasses.replace(step, fits=fits)
 
 
 class VersionedLoad(Load):
