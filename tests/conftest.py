@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,10 @@ SOAK = os.environ.get(VARIABLE) == "1"
 #: Seconds that one test may take in the soak, whatever its own limit is.
 _SOAK_LIMIT = 7200
 _FIGURE = "figure"
+#: Folders whose tests take long, those with the longest first. They begin before all others, lest one be the last to
+#: begin while the other process has nothing left to do.
+LONG = ("gateways", "processes", "snapshots", "crash", "deploy", "upgrade", "powerloss", "load", "clients", "migrate",
+        "faults", "catalog_copy", "cli", "rot")  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +64,14 @@ def figure(record_property: Callable[[str, object], None]) -> Callable[[str], No
     return say
 
 
+def _turn(item: pytest.Item) -> int:
+    """When a test begins: those of folders with long ones first, all of a folder together."""
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    return LONG.index(folder) if folder in LONG else len(LONG)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_turn)
     for item in items if SOAK else ():
         item.add_marker(pytest.mark.timeout(_SOAK_LIMIT), append=False)
 
