@@ -139,6 +139,8 @@ class SourceClient:
             query["continuation-token"] = token
         async with self._ask("GET", None, query) as response:
             fields = self._parse("ListObjectsV2", await _document(response))
+        if "IsTruncated" not in fields:  # another document, which the parser takes for an empty listing
+            raise SourceWrong("the source's answer to ListObjectsV2 is no listing")
         encoded = fields.get("EncodingType") == "url"
         entries = [_entry(one, encoded) for one in fields.get("Contents") or ()]
         following = str(fields.get("NextContinuationToken") or "") if fields.get("IsTruncated") else ""

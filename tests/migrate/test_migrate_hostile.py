@@ -289,7 +289,14 @@ def test_a_listing_without_keys_that_never_ends_pauses_the_job(
 
 
 @pytest.mark.parametrize(
-    "document", ["<nonsense", "<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>", "x" * 100]
+    "document",
+    [
+        "<nonsense",
+        "<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>",
+        "x" * 100,
+        "",
+        "<html><body>Welcome</body></html>",
+    ],
 )
 def test_a_listing_that_is_none_pauses_the_job(
     hostile: HostileSource, target: LiveServer, new_bucket: str, document: str
