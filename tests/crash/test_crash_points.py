@@ -102,7 +102,8 @@ def test_a_rule_that_is_left_out_is_found(tmp_path: Path, rule: str) -> None:
     rig = Rig(tmp_path, rule)
     rig.start()
     rig.server.stop()
-    rig.environment = {"PYTHONPATH": str(Path(__file__).parent / "careless"), "LEFT_OUT": rule}
+    # In one process: a guest that is told too early what is durable breaks in other ways.
+    rig.environment = {"PYTHONPATH": str(Path(__file__).parent / "careless"), "LEFT_OUT": rule, "ATOLL_PROCESSES": "1"}
     found = {"waiting": "no order explains|NoSuchKey|NoSuchUpload", "orphans": "leaked: node"}[rule]
     with pytest.raises(AssertionError, match=found):  # noqa: PT012
         for _ in range(4):  # one alone may hit while only bodies without pieces are under way

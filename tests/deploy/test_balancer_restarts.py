@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from botocore.config import Config
 
 from tests.badinput.wire import Wire, hear
 from tests.deploy.balancers import Balancer
-from tests.deploy.conftest import Gateways
+from tests.deploy.conftest import Gateways, wait_until
 from tests.harness.live_server import REGION, ROOT_KEY_ID, ROOT_SECRET
 
 pytestmark = pytest.mark.xdist_group("balancers")
@@ -119,10 +120,9 @@ def test_no_client_sees_a_gateway_restart(balancer: Balancer, gateways: Gateways
             assert gateway.stop() == 0
             assert not any("cut off" in line for line in gateway.output)
             gateway.start()
-            time.sleep(3)
+            assert wait_until(lambda: all(served(gateways)), 15), "it is not taken back"
         before = served(gateways)
-        time.sleep(2)
-        assert all(now > then for now, then in zip(served(gateways), before, strict=True)), "one is left out"
+        assert wait_until(lambda: all(map(operator.gt, served(gateways), before)), 10), "one is left out"
     finally:
         load.stop()
     assert load.failures == []

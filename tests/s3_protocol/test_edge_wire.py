@@ -37,6 +37,16 @@ async def test_continue_is_sent_only_to_whom_may_write(edge: Running) -> None:
     writer.close()
 
 
+async def test_continue_is_sent_for_an_empty_body_too(edge: Running) -> None:
+    """Clients that ask for it and are not told wait for ever on that connection's next answer."""
+    reader, writer = await asyncio.open_connection(edge.host, edge.port)
+    for _ in range(2):
+        writer.write(signed_head(edge, "PUT", "/bucket/k", {"!Content-Length": "0", "!Expect": "100-continue"}))
+        assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert status_of(await read_answer(reader)) == 200
+    writer.close()
+
+
 async def test_a_refused_waiting_client_is_answered_at_once_and_the_connection_ends(edge: Running) -> None:
     head = signed_head(edge, "PUT", "/bucket/k?restore", {"!Content-Length": "500000000", "!Expect": "100-continue"})
     answer = await edge.raw(head)

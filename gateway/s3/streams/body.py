@@ -80,7 +80,9 @@ class HttpBody:
         assert not self._began, "a body can be read once"
         self._began = True
         request = self._request
-        if self._expects and request.version >= (1, 1) and not request.content.is_eof():
+        # Also where nothing is to come: botocore before 1.43.77, so the AWS CLI, misreads the next answer on the
+        # connection whose last request expected to be asked and wasn't, and waits for the rest of it until its timeout.
+        if self._expects and request.version >= (1, 1) and (self.length == 0 or not request.content.is_eof()):
             transport = request.transport
             if transport is not None:
                 transport.write(_CONTINUE)
