@@ -98,11 +98,11 @@ class Bench:
                 measures.fill_for_listing(server.endpoint)
         self.both("LIST 100,000 keys", "keys/s", measures.list_all)
 
-    def memory(self) -> None:
+    def memory(self, when: str) -> None:
         with self.alone(self.atoll):
             one = measures.peak_memory(self.atoll.endpoint, self.atoll.pid, 1024)
             five = measures.peak_memory(self.atoll.endpoint, self.atoll.pid, 5120)
-        self.add("PSS, PUT + GET of 5 GiB / of 1 GiB", five, one, "MiB")
+        self.add(f"PSS, 5 GiB / 1 GiB, {when}", five, one, "MiB")
 
 
 def main() -> None:
@@ -121,11 +121,13 @@ def main() -> None:
             measures.make_bucket(server.endpoint)
             server.pause()
         print(f"{'':34} {bench.atoll.name:>12} {'peer':>12} {'ratio':>7}")
+        if not arguments.quick:
+            bench.memory("a new server")
         bench.large()
         bench.small()
         if not arguments.quick:
             bench.listing()
-            bench.memory()
+            bench.memory("after all this")
     finally:
         for server in (bench.atoll, bench.peer):
             server.stop()
