@@ -130,7 +130,7 @@ class Server:
         """
         self._draining = True
         loop = asyncio.get_running_loop()
-        server = self._server
+        server, door = self._server, self._door
         deadline = loop.time() + self._http.drain_delay + self._http.drain_timeout
         if server is not None:
             server.end_after_requests()
@@ -138,17 +138,14 @@ class Server:
             await self._wait_hurry(self._http.drain_delay)
         if self._listener is not None:
             self._listener.close()
-        if self._door is not None:
-            await self._door.settle()
-        if server is not None:
+        if server is not None and door is not None:
+            await door.settle()
             settled = loop.time() + _SETTLE
             while (server.connections or loop.time() < settled) and loop.time() < deadline:
                 server.close_idle(_GRACE, self._http.drain_delay)
                 if await self._wait_hurry(0.02):
                     break
-        if self._door is not None:
-            await self._door.close()
-        if server is not None:
+            await door.close()
             if cut := server.under_way():
                 log.warning("requests cut off by the end of the drain", extra={"fields": {"requests": cut}})
             await server.shutdown(timeout=0.1)

@@ -21,6 +21,7 @@ from gateway.wiring.deployment import load
 from tests.harness.history import LoadGenerator, empty, settle
 from tests.harness.live_server import LiveServer
 from tests.harness.load import History, Load
+from tests.harness.tidying import TIDY
 from tests.harness.versioned import VersionedLoad, Versions, settle_versions
 from tests.races.audit import audit
 
@@ -29,8 +30,6 @@ NODES = 6
 #: Operations that a load has answered before it counts as under way.
 WARM = 50
 _PIECE = re.compile(r"[0-9a-f]{16}-[0-9a-f]{32}")
-#: A walk of each worker that the next ones feed on, until nothing is left to do.
-TIDY = ("settling", "reclaim", "collection", "compaction", "reclaim", "collection")
 
 
 class Rig:

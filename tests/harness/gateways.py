@@ -23,6 +23,7 @@ from tests.harness.linearizability import Applied, Operation, Step
 from tests.harness.live_server import READY, LiveServer
 from tests.harness.load import ABSENT, Gone, Load
 from tests.harness.postgres_server import PostgresServer
+from tests.harness.tidying import TIDY
 from tests.harness.versioned import VersionedLoad
 from tests.races.audit import audit
 
@@ -30,8 +31,6 @@ NODES = 6
 _PIECE = re.compile(r"[0-9a-f]{16}-[0-9a-f]{32}")
 #: A client gives up on a gateway that was stopped.
 _PATIENCE = Config(connect_timeout=3, read_timeout=8)
-#: A walk of each worker that the next ones feed on, until nothing is left to do.
-_TIDY = ("settling", "reclaim", "collection", "compaction", "reclaim", "collection")
 
 
 class GatewayProcess(LiveServer):
@@ -118,7 +117,7 @@ class Cluster:
         while len(last.admin.call("GET", "/status")["gateways"]) > 1:
             assert time.monotonic() < deadline, "the dead were not noticed"
             time.sleep(0.5)
-        for worker in (*_TIDY, *_TIDY):
+        for worker in (*TIDY, *TIDY):
             last.admin.call("POST", f"/workers/{worker}/run")
         last.stop()
         asyncio.run(self._audit())

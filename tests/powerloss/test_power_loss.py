@@ -22,6 +22,7 @@ from tests.faults.lossy.folder import LossyFolder, PowerCut
 from tests.harness.history import LoadGenerator, empty, settle
 from tests.harness.live_server import LiveServer, ServerFailed
 from tests.harness.load import History
+from tests.harness.tidying import TIDY
 
 #: How likely each unsynced change survives a cut: none, by chance, nearly all.
 KEEP = (0.0, 0.5, 0.95)
@@ -83,7 +84,7 @@ def test_acknowledged_writes_survive(
 
 def collect(server: LiveServer) -> None:
     """Force all that makes room, twice: what one walk lets go the next one deletes."""
-    for worker in 2 * ("settling", "reclaim", "collection", "compaction", "collection"):
+    for worker in (*TIDY, *TIDY):
         done = server.command("worker", "run", worker)
         assert done.returncode == 0, done.stdout + done.stderr
 

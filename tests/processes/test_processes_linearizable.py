@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.rig import TIDY, Rig
+from tests.crash.rig import Rig
+from tests.harness.tidying import TIDY
 from tests.harness.two_buckets import TwoBuckets
 from tests.processes.family import Family, kill
 
