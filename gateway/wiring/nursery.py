@@ -27,6 +27,9 @@ from gateway.wiring.channel import Channel, pair
 
 _MOST: Final = 1024  # bytes of a message
 _SOCKETS: Final = 2
+_PATIENCE: Final = 5.0  # seconds that the nursery may take to fork
+_LAST_WORD: Final = 1.0  # seconds that it may take to tell how a child ended
+_UNKNOWN: Final = -signal.SIGKILL  # how it ended when the nursery does not tell
 _PR_SET_NAME: Final = 15
 NURSERY, GUEST = "atoll-nursery", "atoll-guest"  # their names in a list of processes
 
@@ -64,8 +67,11 @@ class Child:
         self._ended: asyncio.Future[int] = self._loop.create_future()
         try:
             self._descriptor = os.pidfd_open(pid)
-        except ProcessLookupError:  # it has ended, as the nursery is about to say
+        except ProcessLookupError:
             self._descriptor = -1
+            self._gone()
+        else:
+            self._loop.add_reader(self._descriptor, self._gone)
 
     @property
     def code(self) -> int | None:
@@ -83,7 +89,7 @@ class Child:
         return await asyncio.shield(self._ended)
 
     def ended(self, code: int) -> None:
-        """It has ended."""
+        """It has ended. Idempotent."""
         if not self._ended.done():
             self._ended.set_result(code)
         if self._descriptor >= 0:
@@ -91,12 +97,11 @@ class Child:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def orphaned(self) -> None:
-        """Nobody will tell how it ends: notice only that it does."""
-        if self._descriptor < 0:
-            self.ended(-signal.SIGKILL)
-        else:
-            self._loop.add_reader(self._descriptor, self.ended, -signal.SIGKILL)
+    def _gone(self) -> None:
+        """It has ended, as the nursery is about to say, if it still can."""
+        if self._descriptor >= 0:
+            self._loop.remove_reader(self._descriptor)
+        self._loop.call_later(_LAST_WORD, self.ended, _UNKNOWN)
 
 
 class Nursery:
@@ -124,7 +129,7 @@ class Nursery:
 
     async def bear(self, control: socket.socket, catalog: socket.socket) -> Child:
         """A new process, which is given the two sockets; they are closed here. Raises ChildProcessError when there is
-        no nursery any more."""
+        no nursery any more, or it does not answer."""
         assert self._channel is not None
         future: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
         self._expected.append(future)
@@ -132,7 +137,10 @@ class Nursery:
             control.close()
             catalog.close()
             self._lost()
-        return await asyncio.shield(future)
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), _PATIENCE)
+        except TimeoutError:
+            raise ChildProcessError("the process that starts others does not answer") from None
 
     def close(self) -> None:
         """End the nursery, whatever state it is in. Children go on until they are told otherwise."""
@@ -154,9 +162,6 @@ class Nursery:
         for future in self._expected:
             future.set_exception(ChildProcessError("the process that starts others is gone"))
         self._expected.clear()
-        for child in self._children.values():
-            child.orphaned()
-        self._children.clear()
 
 
 def _tend(channel: socket.socket, life: Life) -> NoReturn:

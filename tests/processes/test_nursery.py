@@ -55,6 +55,24 @@ def test_without_it_those_that_are_there_go_on(family: Family) -> None:
         family.kill()
 
 
+def test_one_that_hangs_holds_up_neither_requests_nor_the_end(family: Family) -> None:
+    family.start()
+    try:
+        nursery, guests = family.nursery(), family.guests()
+        assert nursery is not None
+        family.client().create_bucket(Bucket=BUCKET)
+        os.kill(nursery, signal.SIGSTOP)
+        kill(guests[0])
+        assert gone(guests[:1])
+        time.sleep(2)  # until it is noticed
+        for _ in range(2 * COUNT):
+            assert family.client().head_bucket(Bucket=BUCKET)
+        assert family.stop() == 0
+        assert gone([nursery, *guests])
+    finally:
+        family.kill()
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_nothing_stays_when_the_gateway_has_gone(family: Family, number: signal.Signals) -> None:
     family.start()
