@@ -14,7 +14,7 @@ from catalog.errors import IN_DOUBT, CatalogFull, CommitUnknown, EpochLost
 from catalog.interface import Catalog, Reader, Transaction
 from core.buffers import Source, unset
 from core.crashpoints import reach
-from core.ids import new_id
+from core.ids import new_id, new_ordered_id
 from engine import references
 from engine.bodies.download import Download
 from engine.bodies.intake import BufferPool, DigestLine, Intake
@@ -83,6 +83,9 @@ class BodyStore:
         settings = settings or BodySettings()
         self.catalog, self.epochs, self.placer = catalog, epochs, placer
         self.classes = classes or StorageClasses()
+        # Four rows of a small body are keyed by its id. In LMDB's tree those of one commit should share pages; in a
+        # database that many gateways write to at once neighbours collide.
+        self._new_id = new_ordered_id if catalog.local else new_id
         self.counters = EngineCounters()
         self.trash = Trash()
         self.reports = Reports(self.counters)
@@ -133,7 +136,7 @@ class BodyStore:
     ) -> StoredBody:
         """See `Bodies.store`."""
         kind = self.classes.get(storage_class)
-        body_id = new_id()
+        body_id = self._new_id()
         sealer = BodySealer(derive_body_key(content_key, body_id), body_id)
         intake = Intake(source)
         data, whole = await intake.small(PACK_LIMIT)
