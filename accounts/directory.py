@@ -18,6 +18,7 @@ from core.access import Principal
 logger = logging.getLogger("atoll.accounts")
 
 _RETRY_SECONDS = 0.5
+_PAUSE_SECONDS = 0.05  # between two looks at the feed: under load there is a commit every few milliseconds
 _CHANGES = 1000  # that are asked for at once
 
 
@@ -88,6 +89,7 @@ class Directory:
         while True:
             try:
                 sequence = await (self._load() if sequence is None else self._advance(sequence))
+                await asyncio.sleep(_PAUSE_SECONDS)
             except Exception:  # a feed that fails once must not end revocation for good
                 logger.exception("the change feed of users could not be followed; reading all users anew")
                 sequence = None
