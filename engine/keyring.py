@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -107,6 +108,13 @@ class NewBucketKey:
     key: bytes
 
 
+class ManifestKeys(NamedTuple):
+    """A manifest's content key, and the key of the body that has the manifest's id: its own where it is one body."""
+
+    content: bytes
+    body: bytes
+
+
 def _context(bucket_id: bytes, version: int) -> bytes:
     return b"atoll/bucket-key/1" + bucket_id + version.to_bytes(_VERSION_LENGTH, "big")
 
@@ -120,7 +128,7 @@ class Keyring:
         self._next: KeyWrapper | None = None
         self._keys: dict[tuple[bytes, int], bytes] = {}
         # Unwrapping costs more than reading a small object: what was opened lately is kept, by all that it is bound to.
-        self._opened: dict[tuple[bytes, bytes, int, bytes], bytes] = {}
+        self._opened: dict[tuple[bytes, bytes, int, bytes], ManifestKeys] = {}
         self._current: dict[bytes, int] = {}
 
     @classmethod
@@ -202,12 +210,8 @@ class Keyring:
         if self._current.pop(bucket_id, None) is not None:
             for pair in [pair for pair in self._keys if pair[0] == bucket_id]:
                 del self._keys[pair]
-        for opened in [opened for opened in self._opened if opened[0] == bucket_id]:
-            del self._opened[opened]
-
-    def warm(self, bucket_id: bytes) -> bool:
-        """Whether this bucket's keys are in memory."""
-        return bucket_id in self._current
+        for bound in [bound for bound in self._opened if bound[0] == bucket_id]:
+            del self._opened[bound]
 
     # Content and body keys
 
@@ -252,19 +256,23 @@ class Keyring:
 
     async def unwrap_content_key(self, bucket_id: bytes, manifest_id: bytes, length: int, wrapped: bytes) -> bytes:
         """Raises KeyUnavailable."""
+        return (await self.open_keys(bucket_id, manifest_id, length, wrapped)).content
+
+    async def open_keys(self, bucket_id: bytes, manifest_id: bytes, length: int, wrapped: bytes) -> ManifestKeys:
+        """A manifest's keys, by the wrapped content key. Raises KeyUnavailable."""
         if (bucket_id, int.from_bytes(wrapped[:_VERSION_LENGTH], "big")) not in self._keys:
             await self._load(bucket_id)
         try:
-            return self.unwrap_now(bucket_id, manifest_id, length, wrapped)
+            return self.open_keys_now(bucket_id, manifest_id, length, wrapped)
         except KeyError:
             raise KeyUnavailable("the bucket has no key of this version") from None
 
-    def unwrap_now(self, bucket_id: bytes, manifest_id: bytes, length: int, wrapped: bytes) -> bytes:
+    def open_keys_now(self, bucket_id: bytes, manifest_id: bytes, length: int, wrapped: bytes) -> ManifestKeys:
         """The same for a warm bucket. Raises KeyError for a cold one, KeyUnavailable."""
-        opened = (bucket_id, manifest_id, length, wrapped)
-        content_key = self._opened.get(opened)
-        if content_key is not None:
-            return content_key
+        bound = (bucket_id, manifest_id, length, wrapped)
+        opened = self._opened.get(bound)
+        if opened is not None:
+            return opened
         key = self._keys[bucket_id, int.from_bytes(wrapped[:_VERSION_LENGTH], "big")]
         try:
             content_key = keys.unwrap_content_key(
@@ -274,8 +282,8 @@ class Keyring:
             raise KeyUnavailable(str(error)) from None
         if len(self._opened) >= _OPENED:
             del self._opened[next(iter(self._opened))]
-        self._opened[opened] = content_key
-        return content_key
+        opened = self._opened[bound] = ManifestKeys(content_key, keys.body_key(content_key, manifest_id))
+        return opened
 
     # Rotation
 

@@ -11,7 +11,7 @@ from catalog.interface import Catalog, Reader
 from engine import manifests
 from engine.bodies import Bodies, BodyRef, Pin
 from engine.errors import Damaged, InvalidPart
-from engine.keyring import Keyring
+from engine.keyring import Keyring, ManifestKeys
 from engine.records import ExtentsRow, PartEntry, Version
 from engine.types import Bucket, ObjectInfo, Part
 
@@ -32,7 +32,7 @@ class Run:
 class OpenObject:
     """One version's bytes, kept from collection until `close`. Use as `async with await store.open_object(...)`."""
 
-    __slots__ = ("_bodies", "_bucket", "_catalog", "_content_key", "_keyring", "_pin", "info", "version")
+    __slots__ = ("_bodies", "_bucket", "_catalog", "_keyring", "_keys", "_pin", "info", "version")
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class OpenObject:
         self._bodies = bodies
         self._keyring = keyring
         self._bucket = bucket
-        self._content_key: bytes | None = None
+        self._keys: ManifestKeys | None = None
         self._pin = pin
         #: The record that `info` shows; for the engine's own verbs.
         self.version = version
@@ -97,41 +97,37 @@ class OpenObject:
         Unavailable or Damaged; close the iterator to stop early."""
         self._check(offset, length)
         version = self.version
-        if version.body and self._warm():
-            return self._bodies.read(BodyRef(version.body, version.size), self._own_key(), offset, length)
+        if version.body and (keys := self._keys_now()) is not None:
+            return self._bodies.read(BodyRef(version.body, version.size), keys.body, offset, length)
         return self._read(offset, length)
 
     async def fetch(self, offset: int, length: int) -> bytes:
         """A range of up to 1 MiB (bodies.MAX_FETCH) as one buffer."""
         self._check(offset, length)
-        if not self._warm():
-            await self.content_key()
         version = self.version
         if version.body:
-            return await self._bodies.fetch(BodyRef(version.body, version.size), self._own_key(), offset, length)
-        return b"".join(
-            [
-                await self._bodies.fetch(run.ref, run.key, run.offset, run.length)
-                async for run in self.runs(offset, length)
-            ]
-        )
+            keys = self._keys_now() or await self._open_keys()
+            body = BodyRef(version.body, version.size)
+            found = self._bodies.fetch_now(body, keys.body, offset, length)
+            return found if found is not None else await self._bodies.fetch(body, keys.body, offset, length)
+        parts: list[bytes] = []
+        async for run in self.runs(offset, length):
+            found = self._bodies.fetch_now(run.ref, run.key, run.offset, run.length)
+            if found is None:
+                found = await self._bodies.fetch(run.ref, run.key, run.offset, run.length)
+            parts.append(found)
+        return b"".join(parts)
 
     async def content_key(self) -> bytes:
         """The manifest's content key. Raises KeyUnavailable."""
-        key = self._content_key
-        if key is None:
-            version = self.version
-            manifest = version.body or version.manifest
-            key = await self._keyring.unwrap_content_key(self._bucket.id, manifest, version.size, version.wrapped)
-            self._content_key = key
-        return key
+        return (self._keys_now() or await self._open_keys()).content
 
     async def runs(self, offset: int, length: int) -> AsyncGenerator[Run, None]:
         """The runs that make up a range, in order, found chunk by chunk."""
-        content_key = await self.content_key()
+        keys = self._keys_now() or await self._open_keys()
         version = self.version
         if version.body:
-            yield Run(BodyRef(version.body, version.size), self._own_key(), offset, length)
+            yield Run(BodyRef(version.body, version.size), keys.body, offset, length)
             return
         end = offset + length
         while offset < end:
@@ -151,9 +147,9 @@ class OpenObject:
                     continue
                 take = min(position, end) - offset
                 key = (
-                    self._keyring.unwrap_body_key(content_key, extent.body, extent.wrapped)
+                    self._keyring.unwrap_body_key(keys.content, extent.body, extent.wrapped)
                     if extent.wrapped
-                    else self._keyring.body_key(content_key, extent.body)
+                    else self._keyring.body_key(keys.content, extent.body)
                 )
                 yield Run(BodyRef(extent.body, extent.body_length), key, extent.offset + skip, take)
                 offset += take
@@ -164,23 +160,25 @@ class OpenObject:
         if offset < 0 or length < 0 or offset + length > self.version.size:
             raise ValueError("the range does not lie inside the object")
 
-    def _warm(self) -> bool:
-        """Have the content key without awaiting, if that is possible."""
-        if self._content_key is not None:
-            return True
-        if not self._keyring.warm(self._bucket.id):
-            return False
-        version = self.version
-        manifest = version.body or version.manifest
-        try:
-            self._content_key = self._keyring.unwrap_now(self._bucket.id, manifest, version.size, version.wrapped)
-        except KeyError:  # warm for another version of the bucket's key
-            return False
-        return True
+    def _keys_now(self) -> ManifestKeys | None:
+        """The manifest's keys where they can be had without awaiting."""
+        if self._keys is None:
+            version = self.version
+            try:
+                self._keys = self._keyring.open_keys_now(
+                    self._bucket.id, version.body or version.manifest, version.size, version.wrapped
+                )
+            except KeyError:  # the bucket's key is not in memory
+                return None
+        return self._keys
 
-    def _own_key(self) -> bytes:
-        assert self._content_key is not None
-        return self._keyring.body_key(self._content_key, self.version.body)
+    async def _open_keys(self) -> ManifestKeys:
+        """The same, with the bucket's key from the catalog. Raises KeyUnavailable."""
+        version = self.version
+        self._keys = await self._keyring.open_keys(
+            self._bucket.id, version.body or version.manifest, version.size, version.wrapped
+        )
+        return self._keys
 
     async def _read(self, offset: int, length: int) -> AsyncIterator[memoryview]:
         """Run after run; the next one is begun while the last bytes of this one are on their way out."""

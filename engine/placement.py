@@ -62,6 +62,10 @@ class LocalPlacer:
         state = self._states.get(node_id)
         return state.node if state else None
 
+    def node_up(self, node_id: bytes) -> Node | None:
+        state = self._states.get(node_id)
+        return state.node if state is not None and state.up else None
+
     def is_up(self, node_id: bytes) -> bool:
         state = self._states.get(node_id)
         return state is not None and state.up

@@ -38,6 +38,10 @@ class Placer(Protocol):
 
     def is_up(self, node_id: bytes) -> bool: ...
 
+    def node_up(self, node_id: bytes) -> Node | None:
+        """The node with this id if it is up."""
+        ...
+
     def observe(self, node_id: bytes, *, ok: bool, seconds: float, error: BaseException | None = None) -> None:
         """Tell what a call to the node came to; feeds latency and health."""
         ...

@@ -190,6 +190,19 @@ class SegmentShape:
             offset += run
         return spans
 
+    def span(self, offset: int, length: int) -> Span | None:
+        """The only run of `spans`, or None where sealed bytes [offset, offset + length) are not one run."""
+        stripe = offset // self.stripe_size
+        if offset < 0 or length <= 0 or stripe >= self.stripes:
+            return None
+        shard = self.shard_size if stripe < self.stripes - 1 else self.shard_length(stripe)
+        within = offset - stripe * self.stripe_size
+        index = within // shard
+        start = within - index * shard
+        if start + length > shard or offset + length > self.sealed_length:
+            return None
+        return Span(stripe, index, start, length, stripe * self.shard_size + start)
+
     def _check(self, offset: int, length: int) -> None:
         if offset < 0 or length < 0 or offset + length > self.sealed_length:
             raise ValueError(f"range {offset}+{length} of a segment of {self.sealed_length}")

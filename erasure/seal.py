@@ -112,6 +112,22 @@ def open_scattered(
     return written
 
 
+def open_frame(body_key: Buffer, body_id: bytes, body_length: int, number: int, sealed: Buffer) -> bytes:
+    """The plaintext of frame `number` of a body of `body_length` plaintext bytes: what a `BodyOpener` does, for who
+    wants no more than this frame. Raises DamagedFrame."""
+    left = body_length - number * FRAME_PLAIN
+    last = left <= FRAME_PLAIN
+    due = (left if last else FRAME_PLAIN) + TAG
+    if number < 0 or (number and left <= 0) or len(sealed) != due:
+        raise DamagedFrame(body_id, number, f"{len(sealed)} sealed bytes where {due} were due")
+    try:
+        return AESGCM(body_key).decrypt(
+            _NONCE.pack(number), sealed, _ASSOCIATED.pack(SEAL_FORMAT, body_id, number, last)
+        )
+    except InvalidTag:
+        raise DamagedFrame(body_id, number) from None
+
+
 class BodySealer:
     """Seals one body, a stripe at a time. Stateless between calls, so stripes may be sealed in any thread or order.
 
@@ -148,19 +164,6 @@ class BodyOpener:
         Raises DamagedFrame for the first frame that does not open or has not the length that the body gives it.
         """
         return self.open_scattered(first_frame, (sealed,), out)
-
-    def open_frame(self, number: int, sealed: Buffer) -> bytes:
-        """The plaintext of one frame. Raises DamagedFrame."""
-        last = number + 1 == self._frames
-        length = self.length - number * FRAME_PLAIN if last else FRAME_PLAIN
-        if not 0 <= number < self._frames or len(sealed) != length + TAG:
-            raise DamagedFrame(self.body_id, number, f"{len(sealed)} sealed bytes where {length + TAG} were due")
-        try:
-            return self._aead.decrypt(
-                _NONCE.pack(number), sealed, _ASSOCIATED.pack(SEAL_FORMAT, self.body_id, number, last)
-            )
-        except InvalidTag:
-            raise DamagedFrame(self.body_id, number) from None
 
     def open_scattered(self, first_frame: int, parts: Sequence[Buffer], out: Buffer) -> int:
         """As `open`, for sealed bytes that lie in several buffers one after the other, such as a stripe's shards."""

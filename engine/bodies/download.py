@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from typing import NamedTuple
 
 from core.buffers import Buffer, unset
+from engine.bodies.interface import BodyRef
 from engine.bodies.locations import Locations
 from engine.errors import Damaged, Unavailable
 from engine.records_data import BodyRow
@@ -17,8 +18,8 @@ from engine.segments.proof import VerifiedSegment
 from engine.segments.read import SegmentReader
 from engine.segments.registry import Segment
 from erasure.errors import DamagedFrame
-from erasure.frames import FRAME_SEALED, TAG, frames_of
-from erasure.seal import BodyOpener
+from erasure.frames import FRAME_PLAIN, FRAME_SEALED, TAG, frames_of
+from erasure.seal import BodyOpener, open_frame
 
 #: Stripes that one window of a long read covers: fewer calls to nodes, more memory.
 _WINDOW_STRIPES = 2
@@ -73,12 +74,40 @@ class Download:
         self._tools.counters.bytes_read += length
         return bytes(memoryview(out)[frames.skip : frames.skip + length])
 
-    def fetch_now(self, body_id: bytes, body_length: int, body_key: bytes, offset: int, length: int) -> bytes | None:
+    def fetch_now(self, ref: BodyRef, body_key: bytes, offset: int, length: int) -> bytes | None:
         """As `fetch`, without waiting, for what is in memory and opens at once; else None, and `fetch` tells."""
+        body_id, body_length = ref.id, ref.length
         row = self._locations.cached(body_id)
         if row is None or row.sealed:
             return None
-        frames = frames_of(offset, length, body_length)
+        # Most small reads lie in one frame of one shard, which needs little of what all others do.
+        first = offset // FRAME_PLAIN
+        begin = first * FRAME_PLAIN
+        if row.slice is None or not 0 <= offset < offset + length <= min(begin + FRAME_PLAIN, body_length):
+            return self._frames_now(row, ref, body_key, offset, length)
+        tools = self._tools
+        segment = tools.registry.cached(row.slice[0])
+        if segment is None:
+            return None
+        sealed_length = min(FRAME_PLAIN, body_length - begin) + TAG
+        span = segment.shape.span(row.slice[1] + first * FRAME_SEALED, sealed_length)
+        if span is None:
+            return self._frames_now(row, ref, body_key, offset, length)
+        sealed = tools.fetch_now(segment, span)
+        if sealed is None:
+            return None
+        try:
+            plain = open_frame(body_key, body_id, body_length, first, sealed)
+        except DamagedFrame:
+            return None  # `fetch` finds it again, counts it and recovers
+        tools.counters.bytes_read += length
+        return plain if len(plain) == length else plain[offset - begin : offset - begin + length]
+
+    def _frames_now(self, row: BodyRow, ref: BodyRef, body_key: bytes, offset: int, length: int) -> bytes | None:
+        """`fetch_now` for any frames in any shards."""
+        if offset < 0 or length < 0 or offset + length > ref.length:
+            return None
+        frames = frames_of(offset, length, ref.length)
         if not frames.count or frames.plain_length > _INLINE_OPEN:
             return None
         parts: list[Buffer] = []
@@ -88,18 +117,12 @@ class Download:
             if found is None:
                 return None
             parts += found
-        opener = BodyOpener(body_key, body_id, body_length)
+        plain = unset(frames.plain_length)
         try:
-            if frames.count == 1 == len(parts):
-                plain: Buffer = opener.open_frame(frames.first, parts[0])
-            else:
-                plain = unset(frames.plain_length)
-                opener.open_scattered(frames.first, parts, plain)
+            BodyOpener(body_key, ref.id, ref.length).open_scattered(frames.first, parts, plain)
         except DamagedFrame:
-            return None  # `fetch` finds it again, counts it and recovers
+            return None
         self._tools.counters.bytes_read += length
-        if frames.plain_length == length:
-            return plain if type(plain) is bytes else bytes(plain)
         return bytes(memoryview(plain)[frames.skip : frames.skip + length])
 
     async def _open(self, opener: BodyOpener, first: int, offset: int, length: int, plain: int) -> bytearray:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, TypeVar
 
+import msgspec
+
 from catalog.interface import Transaction
 from core.buffers import Source
 from engine.bodies.placed import Placed
@@ -18,8 +20,7 @@ T = TypeVar("T")
 MAX_FETCH = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class BodyRef:
+class BodyRef(msgspec.Struct, frozen=True, gc=False):
     """Enough to read a body, together with its key. `length` is plaintext bytes of the whole body."""
 
     id: bytes
@@ -98,7 +99,12 @@ class Bodies(Protocol):
         ...
 
     async def fetch(self, ref: BodyRef, body_key: bytes, offset: int, length: int) -> bytes:
-        """The same for up to 1 MiB, as one buffer: the fast path of small reads."""
+        """The same for up to 1 MiB, as one buffer."""
+        ...
+
+    def fetch_now(self, ref: BodyRef, body_key: bytes, offset: int, length: int) -> bytes | None:
+        """As `fetch` where that needs no waiting and meets no trouble, else None; then `fetch` tells. The fast path of
+        small reads."""
         ...
 
     async def release(self, txn: Transaction, body_id: bytes) -> None:

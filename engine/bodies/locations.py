@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 from catalog.interface import Catalog, Reader
 from engine.errors import Damaged
@@ -22,9 +23,8 @@ class Locations:
         self._catalog = catalog
         self._limit = limit
         self._rows: OrderedDict[bytes, BodyRow] = OrderedDict()
-
-    def cached(self, body_id: bytes) -> BodyRow | None:
-        return self._rows.get(body_id)
+        #: What is remembered of a body id, at once.
+        self.cached: Callable[[bytes], BodyRow | None] = self._rows.get
 
     async def get(self, body_id: bytes, *, fresh: bool = False) -> BodyRow:
         """Raises Damaged if the catalog has no such body: whoever holds a pin and a reference must find it."""

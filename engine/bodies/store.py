@@ -108,6 +108,9 @@ class BodyStore:
         )
         self._reader = SegmentReader(self.read_tools)
         self._download = Download(self.read_tools, self._reader, self.locations)
+        # See `Bodies`. Every small read makes these calls: none should only pass another on.
+        self.pin: Callable[[], Pin] = epochs.take_pin
+        self.fetch_now = self._download.fetch_now
         self._packers: dict[str, Packer] = {}
 
     async def start(self) -> None:
@@ -330,9 +333,6 @@ class BodyStore:
         """See `Bodies.fetch`."""
         if length > MAX_FETCH:
             raise ValueError(f"fetch of {length} bytes")
-        found = self._download.fetch_now(ref.id, ref.length, body_key, offset, length)
-        if found is not None:
-            return found
         return await self._download.fetch(ref.id, ref.length, body_key, offset, length)
 
     # -- life and death
@@ -340,10 +340,6 @@ class BodyStore:
     async def release(self, txn: Transaction, body_id: bytes) -> None:
         """See `Bodies.release`. The body's row stays until collection: readers with a pin still need it."""
         txn.put(QUEUE_BODY + body_id, b"")
-
-    def pin(self) -> Pin:
-        """See `Bodies.pin`."""
-        return self.epochs.take_pin()
 
     async def all_passed(self, sequence: int) -> bool:
         """See `Bodies.all_passed`."""

@@ -115,27 +115,29 @@ class ReadTools:
 
     def fetch_now(self, segment: Segment, span: Span) -> Buffer | None:
         """The bytes of a span where its node has them in memory and they are to be trusted at first; else None."""
-        get_now: Callable[[bytes, int, int], Buffer | None] | None = self._offered(segment, span, "get_now")
-        locator = segment.row.pieces[span.index].locator
-        data = None if get_now is None else get_now(locator, span.piece_offset, span.length)
-        self.counters.shard_reads += data is not None
+        piece = segment.row.pieces[span.index]
+        get_now: Callable[[bytes, int, int], Buffer | None] | None = self._offered(piece.node, segment, span, "get_now")
+        data = None if get_now is None else get_now(piece.locator, span.piece_offset, span.length)
+        if data is not None:
+            self.counters.shard_reads += 1
         return data
 
     def fetch_soon(self, segment: Segment, span: Span) -> Read | None:
         """As `fetch_now`, to be done in another thread."""
-        get_soon: Callable[[bytes, int, int], Read | None] | None = self._offered(segment, span, "get_soon")
-        locator = segment.row.pieces[span.index].locator
-        read = None if get_soon is None else get_soon(locator, span.piece_offset, span.length)
-        self.counters.shard_reads += read is not None
+        piece = segment.row.pieces[span.index]
+        get_soon: Callable[[bytes, int, int], Read | None] | None = self._offered(piece.node, segment, span, "get_soon")
+        read = None if get_soon is None else get_soon(piece.locator, span.piece_offset, span.length)
+        if read is not None:
+            self.counters.shard_reads += 1
         return read
 
-    def _offered(self, segment: Segment, span: Span, name: str) -> Any:
+    def _offered(self, node_id: bytes, segment: Segment, span: Span, name: str) -> Any:
         """A method of `InstantReads` of the span's node, if it has it and its piece is to be trusted at first."""
-        piece = segment.row.pieces[span.index]
-        node = self.placer.node(piece.node)
-        if node is None or not self.placer.is_up(piece.node):
+        node = self.placer.node_up(node_id)
+        if node is None:
             return None
-        if self.registry.is_suspect(segment.id, span.index, range(span.stripe, span.stripe + 1)):
+        registry = self.registry
+        if registry.suspects and registry.is_suspect(segment.id, span.index, range(span.stripe, span.stripe + 1)):
             return None
         # Not isinstance(_, InstantReads): of a protocol that costs more than the read.
         return getattr(node.backend, name, None)

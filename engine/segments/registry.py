@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from catalog.interface import Catalog, Reader
@@ -42,7 +43,10 @@ class SegmentRegistry:
         self._catalog = catalog
         self._limit = limit
         self._rows: OrderedDict[bytes, Segment] = OrderedDict()
-        self._suspects: dict[bytes, set[tuple[int, int]]] = {}
+        #: What is remembered of a segment id, at once.
+        self.cached: Callable[[bytes], Segment | None] = self._rows.get
+        #: (piece, stripe) on which damage was proven, by segment id. For looking only.
+        self.suspects: dict[bytes, set[tuple[int, int]]] = {}
 
     async def get(self, segment_id: bytes, *, fresh: bool = False) -> Segment | None:
         """The segment, or None if the catalog has it no more."""
@@ -61,9 +65,6 @@ class SegmentRegistry:
         self.put(segment)
         return segment
 
-    def cached(self, segment_id: bytes) -> Segment | None:
-        return self._rows.get(segment_id)
-
     def put(self, segment: Segment) -> None:
         self._rows[segment.id] = segment
         if len(self._rows) > self._limit:
@@ -71,7 +72,7 @@ class SegmentRegistry:
 
     def forget(self, segment_id: bytes) -> None:
         self._rows.pop(segment_id, None)
-        self._suspects.pop(segment_id, None)
+        self.suspects.pop(segment_id, None)
 
     # Suspicion
 
@@ -92,19 +93,19 @@ class SegmentRegistry:
             after = rows[-1][0] + b"\0"
             if len(rows) < _SUSPECTS:
                 break
-        self._suspects = found
+        self.suspects = found
         return count
 
     def suspect(self, segment_id: bytes, index: int, stripe: int) -> None:
-        self._suspects.setdefault(segment_id, set()).add((index, stripe))
+        self.suspects.setdefault(segment_id, set()).add((index, stripe))
 
     def is_suspect(self, segment_id: bytes, index: int, stripes: range) -> bool:
         """Whether damage was proven on this piece in any of these stripes."""
-        marks = self._suspects.get(segment_id) if self._suspects else None
+        marks = self.suspects.get(segment_id)
         return marks is not None and any(i == index and stripe in stripes for i, stripe in marks)
 
     def suspicions(self, segment_id: bytes) -> frozenset[tuple[int, int]]:
-        return frozenset(self._suspects.get(segment_id, ()))
+        return frozenset(self.suspects.get(segment_id, ()))
 
     def clear_suspects(self, segment_id: bytes) -> None:
-        self._suspects.pop(segment_id, None)
+        self.suspects.pop(segment_id, None)

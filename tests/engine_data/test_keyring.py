@@ -80,11 +80,11 @@ async def test_deleted_bucket_has_no_key() -> None:
     catalog = MemoryCatalog()
     keyring, made = await make(catalog, LocalKeyWrapper(os.urandom(32)))
     bucket, (content, wrapped) = next(iter(made.items()))
-    assert keyring.unwrap_now(bucket, bucket, 77, wrapped) == content
+    assert keyring.open_keys_now(bucket, bucket, 77, wrapped).content == content
     await catalog.transact(lambda txn: keyring.delete_bucket_keys(txn, bucket))
     keyring.forget(bucket)
     with pytest.raises(KeyError):  # nor what was opened lately
-        keyring.unwrap_now(bucket, bucket, 77, wrapped)
+        keyring.open_keys_now(bucket, bucket, 77, wrapped)
     with pytest.raises(KeyUnavailable):
         await keyring.unwrap_content_key(bucket, bucket, 77, wrapped)
 

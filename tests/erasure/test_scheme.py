@@ -90,6 +90,17 @@ def test_spans_name_each_byte_once_and_in_order(data: st.DataObject) -> None:
     assert sorted({s.stripe for s in spans}) == list(shape.stripes_of(offset, length))
 
 
+@given(st.data())
+def test_a_single_span_is_told_apart(data: st.DataObject) -> None:
+    shape = data.draw(shapes())
+    offset = data.draw(st.integers(0, shape.sealed_length))
+    length = data.draw(st.integers(0, min(shape.sealed_length - offset, 2 * shape.shard_size)))
+    spans = shape.spans(offset, length)
+    assert shape.span(offset, length) == (spans[0] if len(spans) == 1 else None)
+    for outside in ((-1, 1), (offset, shape.sealed_length - offset + 1), (shape.sealed_length, 1), (offset, -1)):
+        assert shape.span(*outside) is None
+
+
 @pytest.mark.parametrize(("offset", "length"), [(-1, 1), (0, 101), (101, 0), (50, -1)])
 def test_spans_outside_the_segment_are_refused(offset: int, length: int) -> None:
     with pytest.raises(ValueError, match="range"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from erasure.errors import DamagedFrame
 from erasure.frames import FRAME_PLAIN, FRAME_SEALED, TAG, frames_of, sealed_length
-from erasure.seal import BodyOpener, BodySealer
+from erasure.seal import BodyOpener, BodySealer, open_frame
 
 KEY = bytes(range(32))
 BODY = bytes(range(100, 116))
@@ -66,6 +66,30 @@ def test_scattered_buffers_open_like_one(length: int, cuts: list[int]) -> None:
 
 
 LENGTH = 3 * FRAME_PLAIN + 100
+
+
+@given(edges)
+def test_each_frame_opens_alone(length: int) -> None:
+    sealed = sealed_body(length)
+    frames = [sealed[start : start + FRAME_SEALED] for start in range(0, len(sealed), FRAME_SEALED)]
+    opened = [open_frame(KEY, BODY, length, number, frame) for number, frame in enumerate(frames)]
+    assert b"".join(opened) == PLAIN[:length]
+    for number, frame in ((len(frames), frames[-1]), (-1, frames[0]), (len(frames), bytes(TAG))):
+        with pytest.raises(DamagedFrame):
+            open_frame(KEY, BODY, length, number, frame)
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_a_single_frame_that_was_changed_is_refused_and_named(number: int) -> None:
+    start = number * FRAME_SEALED
+    frame = sealed_body(LENGTH)[start : start + FRAME_SEALED]
+    swapped = sealed_body(LENGTH, body=bytes(16))[start : start + FRAME_SEALED]
+    for wrong in (frame[:-1], frame + b"\0", bytes([frame[0] ^ 1]) + frame[1:], swapped, b""):
+        with pytest.raises(DamagedFrame) as caught:
+            open_frame(KEY, BODY, LENGTH, number, wrong)
+        assert (caught.value.body_id, caught.value.frame) == (BODY, number)
+    with pytest.raises(DamagedFrame):  # the last frame of a shorter body, or none of a longer one's last
+        open_frame(KEY, BODY, LENGTH + (FRAME_PLAIN if number else 1 - LENGTH), number, frame)
 
 
 @settings(max_examples=60)
