@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Final
@@ -70,17 +69,22 @@ class Pin:
     """Keeps what a read may still see from being collected. Take it before the read, release it after the last use
     of what the read showed."""
 
-    __slots__ = ("_epochs", "sequence")
+    __slots__ = ("_out", "sequence")
 
-    def __init__(self, epochs: Epochs, sequence: int) -> None:
-        self._epochs: Epochs | None = epochs
+    def __init__(self, out: dict[int, int], sequence: int) -> None:
+        """`out` tells how many pins of each sequence there are, this one among them."""
+        self._out: dict[int, int] | None = out
         self.sequence = sequence
 
     def release(self) -> None:
         """Give the pin back; further calls do nothing."""
-        epochs, self._epochs = self._epochs, None
-        if epochs is not None:
-            epochs.unpin(self.sequence)
+        out, self._out = self._out, None
+        if out is not None:
+            left = out[self.sequence] - 1
+            if left:
+                out[self.sequence] = left
+            else:
+                del out[self.sequence]
 
     def __enter__(self) -> Pin:
         return self
@@ -98,7 +102,7 @@ class Epochs:
         self._catalog = catalog
         self._alone = alone
         self._clock = clock
-        self._pins: Counter[int] = Counter()
+        self._pins: dict[int, int] = {}  # how many pins of each sequence are out
         self._state_key = _STATES + u64(epoch)
         self._living = STATE_ROW.encode(StateRow(state=EpochState.LIVING))
         self._observed: dict[int, tuple[bytes | None, float]] = {}  # epoch -> its beat, and since when it is that
@@ -162,16 +166,8 @@ class Epochs:
     def take_pin(self) -> Pin:
         """Before a read: hold back the collection of anything that the read can show."""
         sequence = self._catalog.known_sequence
-        self._pins[sequence] += 1
-        return Pin(self, sequence)
-
-    def unpin(self, sequence: int) -> None:
-        """For `Pin.release` only."""
-        left = self._pins[sequence] - 1
-        if left:
-            self._pins[sequence] = left
-        else:
-            del self._pins[sequence]
+        self._pins[sequence] = self._pins.get(sequence, 0) + 1
+        return Pin(self._pins, sequence)
 
     def oldest(self) -> int:
         """This process's horizon now."""

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from catalog.interface import Catalog, Change, Reader, Row, Transaction, View
+from catalog.interface import Catalog, Change, Glance, Reader, Row, Transaction, View
 from catalog.leases import Lease
 
 T = TypeVar("T")
@@ -35,6 +35,8 @@ class FencedCatalog:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
+        #: See `catalog.interface.Glance`; None where the catalog does not offer it.
+        self.glance: Glance | None = getattr(catalog, "glance", None)
 
     @property
     def known_sequence(self) -> int:

@@ -18,6 +18,10 @@ T = TypeVar("T")
 
 Row = tuple[bytes, bytes]
 
+#: What an embedded engine may offer besides, as its method `glance`, for what every request reads: what `get_many`
+#: would give in a `read` that begins now, where that takes no waiting; else None, and `read` tells. Never blocks.
+Glance = Callable[[Sequence[bytes]], list[bytes | None] | None]
+
 MAX_KEY = 2200
 MAX_VALUE = 1 << 20
 

@@ -78,11 +78,17 @@ class Buckets:
         self._rows: dict[bytes, tuple[bytes, Bucket]] = {}  # bucket id -> the row as last seen, and its value
         self._forgets = 0  # how often an entry was dropped: a read begun before that must not fill the cache
         self._follower: asyncio.Task[None] | None = None
+        #: Whether a bucket's row is looked at each time that it is asked for: see `get`.
+        self.looked_at = False
+        #: The bucket that last had a name, if it is in memory. Where it is `looked_at` nothing but its id can be relied
+        #: on before its row was seen.
+        self.cached: Callable[[str], Bucket | None] = self._by_name.get
 
     async def start(self) -> None:
         """Follow the change feed from now on; needless where no other process can write to the catalog."""
         if self._catalog.exclusive:
             return
+        self.looked_at = self._catalog.local
         self._follower = asyncio.create_task(self._follow(await self._catalog.sequence()), name="bucket cache")
 
     async def close(self) -> None:
@@ -148,8 +154,8 @@ class Buckets:
 
         Where other processes write to a catalog of this machine the row is looked at each time, which costs as good as
         nothing: what one of them changed counts at once in all."""
-        cached = self._by_name.get(name)
-        if cached is not None and (self._follower is None or not self._catalog.local):
+        cached = self.cached(name)
+        if cached is not None and not self.looked_at:
             return cached
         forgets = self._forgets
 

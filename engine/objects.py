@@ -6,7 +6,8 @@ the latest version and that embeds its one body.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from functools import partial
 
 import msgspec
 
@@ -15,11 +16,11 @@ from core.buffers import Source
 from engine import references
 from engine.conditions import judge_write
 from engine.context import Context
-from engine.errors import IsDeleteMarker
-from engine.layout import BUCKET
+from engine.errors import EngineError, IsDeleteMarker, NoSuchKey
+from engine.layout import BUCKET, HEAD, key_hash
 from engine.open import OpenObject
 from engine.ports import Admission
-from engine.records import MARKER, NULL, Version, pack_attributes, pack_checksum_type, pack_etag
+from engine.records import HEAD_ROW, MARKER, NULL, Version, pack_attributes, pack_checksum_type, pack_etag
 from engine.types import (
     Bucket,
     Digest,
@@ -191,6 +192,41 @@ async def open_object(context: Context, bucket: Bucket, key: str, version_id: st
     except BaseException:
         pin.release()
         raise
+
+
+async def open_latest(context: Context, name: str, key: str) -> tuple[Bucket, OpenObject | EngineError]:
+    """A bucket and the latest version of a key in it, of one state of the catalog; or the bucket, and why there is no
+    such version. Raises NoSuchBucket."""
+    buckets, glance = context.buckets, context.glance
+    bucket = buckets.cached(name) or await buckets.get(name)
+    pin = context.bodies.pin()
+    try:
+        while True:
+            head = HEAD + key_hash(bucket.id, key.encode())
+            rows = (head, BUCKET + bucket.id) if buckets.looked_at else (head,)
+            found = None if glance is None else glance(rows)
+            if found is None:
+                found = await context.catalog.read(partial(_get_many, rows))
+            if len(found) == 1:
+                break
+            if found[1] is not None:
+                bucket = buckets.live(bucket, found[1])
+                break
+            bucket = await buckets.get(name)  # it was deleted: another one may have its name
+        version = None if found[0] is None else HEAD_ROW.decode(found[0]).current
+        if version is not None:
+            info = describe(bucket, key, version, latest=True)
+            if not version.flags & MARKER:
+                return bucket, OpenObject(context.catalog, context.bodies, context.keyring, bucket, version, info, pin)
+    except BaseException:
+        pin.release()
+        raise
+    pin.release()
+    return bucket, NoSuchKey("no such key") if version is None else IsDeleteMarker(info)
+
+
+def _get_many(keys: Sequence[bytes], reader: Reader) -> Awaitable[list[bytes | None]]:
+    return reader.get_many(keys)
 
 
 def shown(bucket: Bucket, key: str, version: Version, *, latest: bool) -> ObjectInfo:

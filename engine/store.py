@@ -8,7 +8,7 @@ that commits, so a stale `Bucket` never breaks a rule. All methods may raise `No
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from catalog.interface import Catalog
 from core.buffers import Source
@@ -60,7 +60,9 @@ class ObjectStore:
         quota: BucketQuota | None = None,
     ) -> None:
         self._buckets = Buckets(catalog, keyring, clock, quota)
-        self._context = Context(catalog, bodies, keyring, clock, self._buckets, tuple(observers))
+        self._context = Context(
+            catalog, getattr(catalog, "glance", None), bodies, keyring, clock, self._buckets, tuple(observers)
+        )
 
     async def start(self) -> None:
         """Begin to follow the change feed, which keeps the bucket cache fresh. Call once, before serving."""
@@ -149,6 +151,11 @@ class ObjectStore:
     async def open_object(self, bucket: Bucket, key: str, version_id: str = "") -> OpenObject:
         """The same, holding the version's bytes readable until `close()`; use as `async with`."""
         return await objects.open_object(self._context, bucket, key, version_id)
+
+    def open_latest(self, name: str, key: str) -> Awaitable[tuple[Bucket, OpenObject | EngineError]]:
+        """`get_bucket` and `open_object` of a key's latest version in one look at the catalog. Raises NoSuchBucket;
+        NoSuchKey and IsDeleteMarker are returned beside the bucket."""
+        return objects.open_latest(self._context, name, key)
 
     async def delete_object(
         self,

@@ -96,6 +96,20 @@ class GuestCatalog:
         finally:
             snapshot.close()
 
+    def glance(self, keys: Sequence[bytes]) -> list[bytes | None] | None:
+        """See `catalog.interface.Glance`."""
+        snapshot = self._snapshot
+        if snapshot is None or self._closing:
+            return None
+        try:
+            snapshot.renew()
+        except lmdb.MapResizedError:
+            return None
+        try:
+            return list(map(snapshot.get, keys))
+        finally:
+            snapshot.close()
+
     def view(self) -> AbstractAsyncContextManager[View]:
         return self._long.view()
 

@@ -25,12 +25,12 @@ class Snapshot:
         """One that is `closed` shows nothing before it is renewed."""
         self._bind(env, rows, long, meta)
         if not closed:
-            self._begin()
+            self.renew()
 
     def rebind(self, env: Any, rows: Any, long: Any, meta: Any) -> None:
         """A closed snapshot's new environment."""
         self._bind(env, rows, long, meta)
-        self._begin()
+        self.renew()
 
     def _bind(self, env: Any, rows: Any, long: Any, meta: Any) -> None:
         self._env = env
@@ -40,14 +40,12 @@ class Snapshot:
         self._txn: Any = None
         self._get: Any = None
 
-    def _begin(self) -> None:
-        self._txn = self._env.begin(db=self._rows)
-        self._get = self._txn.get
-
     def renew(self) -> None:
         """Show what is committed by now."""
-        self.close()
-        self._begin()
+        if self._txn is not None:
+            self.close()
+        txn = self._txn = self._env.begin(db=self._rows)
+        self._get = txn.get
 
     def close(self) -> None:
         """End the view, so that its pages can be used again."""

@@ -43,8 +43,7 @@ class SnapshotReader:
         return self._get(key)
 
     async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        get = self._get
-        return [get(key) for key in keys]
+        return list(map(self._get, keys))
 
     async def scan(
         self, start: bytes, end: bytes, *, limit: int, reverse: bool = False, keys_only: bool = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from core.access import AccessContext, Decision, PrincipalKind, Resource
-from engine.errors import IsDeleteMarker, NoSuchBucket, NoSuchKey, NoSuchVersion
+from engine.errors import EngineError, IsDeleteMarker, NoSuchBucket, NoSuchKey, NoSuchVersion
 from engine.open import OpenObject
 from engine.types import UNCONDITIONAL, Bucket, ObjectInfo, WriteCondition
 from engine.versions import is_version_id
@@ -21,6 +21,10 @@ from gateway.s3.rules.versions import version_headers
 
 def denied() -> S3Error:
     return S3Error("AccessDenied")
+
+
+def no_such_bucket(name: str) -> S3Error:
+    return S3Error("NoSuchBucket", fields={"BucketName": name})
 
 
 async def allows(
@@ -62,10 +66,14 @@ async def find_bucket(services: Services, name: str, expected_owner: str | None)
     try:
         bucket = await services.store.get_bucket(name)
     except NoSuchBucket:
-        raise S3Error("NoSuchBucket", fields={"BucketName": name}) from None
-    if expected_owner and bucket.owner != expected_owner:
-        raise denied()
+        raise no_such_bucket(name) from None
+    _check_owner(bucket, expected_owner)
     return bucket
+
+
+def _check_owner(bucket: Bucket, expected: str | None) -> None:
+    if expected and bucket.owner != expected:
+        raise denied()
 
 
 async def require_bucket(services: Services, request: S3Request, action: str) -> Bucket:
@@ -229,17 +237,50 @@ async def open_readable(
     try:
         opened: Readable = await services.store.open_object(bucket, key, version_id)
     except (NoSuchKey, NoSuchVersion, IsDeleteMarker) as error:
-        arrivals = await _arrivals(services, request, bucket, key, version_id, error)
-        if arrivals is None:
-            await refuse_missing(services, request, bucket, key, version_id, error)
-        far = None
-        if request.params.get("PartNumber") is None:
-            far = await arrivals.look(bucket, key, head=request.http.method == "HEAD")
-        if far is None:
-            await arrivals.bring(bucket, key)
-        opened = far or await open_here(services, request, bucket, key, version_id)
+        opened = await _open_coming(services, request, bucket, key, version_id, error)
     await _require_all(services, request, actions, bucket, version_id, opened)
     return opened
+
+
+async def open_latest(services: Services, request: S3Request, action: str) -> tuple[Bucket, Readable]:
+    """The request's bucket and the latest version of its key, opened for a plain read, once `action` on it is allowed.
+    As `find_bucket` and `open_readable`, with one look at the catalog."""
+    key = request.key
+    try:
+        bucket, found = await services.store.open_latest(request.bucket, key)
+    except NoSuchBucket:
+        raise no_such_bucket(request.bucket) from None
+    opened: Readable | EngineError = found
+    try:
+        _check_owner(bucket, request.params.get("ExpectedBucketOwner"))
+        check_key(key)
+        if isinstance(opened, EngineError):
+            opened = await _open_coming(services, request, bucket, key, "", opened)
+        attributes = opened.info.attributes
+        if not await allows(
+            services, request, action, bucket, key=key, object_owner=attributes.owner, object_acl=attributes.acl
+        ):
+            raise denied()
+    except BaseException:
+        if not isinstance(opened, EngineError):
+            opened.close()
+        raise
+    return bucket, opened
+
+
+async def _open_coming(
+    services: Services, request: S3Request, bucket: Bucket, key: str, version_id: str, error: Exception
+) -> Readable:
+    """What could not be opened: where it is still, or here once it was brought."""
+    arrivals = await _arrivals(services, request, bucket, key, version_id, error)
+    if arrivals is None:
+        await refuse_missing(services, request, bucket, key, version_id, error)
+    far = None
+    if request.params.get("PartNumber") is None:
+        far = await arrivals.look(bucket, key, head=request.http.method == "HEAD")
+    if far is None:
+        await arrivals.bring(bucket, key)
+    return far or await open_here(services, request, bucket, key, version_id)
 
 
 async def _require_all(

@@ -266,6 +266,23 @@ async def test_reads_wait_while_the_file_is_let_go(world: World, folder: Path) -
     assert await asyncio.gather(*reads) == [b"5", b"5", 2, 6]
 
 
+async def test_a_glance_sees_what_a_read_sees_or_nothing(world: World, folder: Path) -> None:
+    guest, host = world.guest, world.host
+    assert guest.glance((B, A, C, b"\x10" * 2000)) == [b"0", b"0", None, None]
+    host.send(wire.LetGo(3))
+    assert (await host.hear_only(wire.Released)).number == 3
+    assert guest.glance((A,)) is None
+    owner = await LmdbCatalog.open(folder)
+    await put(owner, (A, b"5"), (b"\x10" * 2000, b"6"))
+    await owner.close()
+    host.send(wire.Opened(wire.VERSION, 2))
+    assert await get(guest, A) == b"5"
+    assert guest.glance((b"\x10" * 2000, A)) == [b"6", b"5"]
+    assert guest.glance(()) == []
+    await guest.close()
+    assert guest.glance((A,)) is None
+
+
 async def test_a_wish_that_is_withdrawn_changes_nothing(world: World) -> None:
     async with world.guest.view() as view:
         world.host.send(wire.LetGo(1))
@@ -317,6 +334,7 @@ async def test_the_map_grows_under_a_guest_but_not_under_its_long_reads(tmp_path
     first = await anext(export)
     await put(guest, *[(b"\x20" + u64(i), b"v" * 900) for i in range(3000)])
     before = guest.known_sequence
+    assert guest.glance((b"\x20" + u64(5),)) is None
     reads = [
         asyncio.create_task(get(guest, b"\x20" + u64(5))),
         asyncio.create_task(guest.read(lambda reader: reader.get(b"\x20" + u64(6)), long=True)),
@@ -341,6 +359,8 @@ async def test_commits_of_the_host_are_heard_and_seen(tmp_path: Path, process: H
         newer = await asyncio.wait_for(guest.wait_changes(known), 5)
         assert newer > known
         known = newer
+        (glanced,) = guest.glance((b"\x01turn",)) or (None,)
+        assert int.from_bytes(glanced or b"", "big") >= known
 
         async def shown(reader: Reader) -> int:
             return int.from_bytes(await reader.get(b"\x01turn") or b"", "big")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from catalog.memory import MemoryCatalog
 from engine import buckets
 from engine.errors import BucketExists, BucketNotEmpty, NoSuchBucket, NoSuchKey, NoSuchUpload
+from engine.open import OpenObject
 from engine.types import Versioning
 from tests.engine_meta.world import OWNER, World, catalog_world, versioned
 
@@ -163,6 +165,48 @@ async def test_another_gateways_changes_reach_the_cache(monkeypatch: pytest.Monk
         await asyncio.sleep(0.1)
         with pytest.raises(NoSuchBucket):
             await one.store.get_bucket("bucket")
+
+
+class _Glancing(_SharedCatalog):
+    """And as if they were of this machine: rows can be had at once, but for every other time."""
+
+    glances = 0
+
+    def glance(self, keys: Sequence[bytes]) -> list[bytes | None] | None:
+        self.glances += 1
+        store = self._store
+        return [store.get(key, store.sequence) for key in keys] if self.glances % 2 else None
+
+
+async def test_an_object_is_opened_in_the_bucket_that_has_the_name_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another process of this machine changed counts at once, without the feed."""
+    monkeypatch.setattr(buckets, "FOLLOW_INTERVAL", 1000)
+    catalog = _Glancing()
+    async with catalog_world(catalog) as one:
+        other = World(catalog, one.bodies, one.keyring)
+        made = await one.bucket()
+        await asyncio.sleep(0.01)  # the follower waits from now on
+        for _ in range(2):
+            assert (await one.store.open_latest("bucket", "key"))[0] == made
+        changed = await other.store.update_bucket(made, versioned(Versioning.ENABLED))
+        for _ in range(2):
+            assert (await one.store.open_latest("bucket", "key"))[0] == changed
+        for content in (b"1", b"2"):
+            await other.store.delete_bucket(changed)
+            changed = await other.bucket()
+            await other.put(changed, "key", content)
+            found, opened = await one.store.open_latest("bucket", "key")
+            assert found == changed
+            assert isinstance(opened, OpenObject)
+            assert await opened.fetch(0, 1) == content
+            opened.close()
+            await other.store.delete_object(changed, "key", owner=OWNER)
+        await other.store.delete_bucket(changed)
+        for _ in range(2):
+            with pytest.raises(NoSuchBucket):
+                await one.store.open_latest("bucket", "key")
+        assert catalog.glances >= 6
+        assert one.bodies.epochs.oldest() == catalog.known_sequence, "a pin was left"  # type: ignore[attr-defined]
 
 
 async def test_the_cache_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

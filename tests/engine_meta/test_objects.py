@@ -14,6 +14,7 @@ from engine.errors import (
     NoSuchVersion,
     PreconditionFailed,
 )
+from engine.open import OpenObject
 from engine.types import ObjectAttributes, Outcome, Versioning, WriteCondition
 from tests.engine_meta.world import OWNER, World, chunks, outcome_of, versioned
 
@@ -101,6 +102,32 @@ async def test_what_is_missing_says_so(world: World) -> None:
     with pytest.raises(NoSuchBucket):
         await world.store.delete_object(bucket, "key", owner=OWNER)
     assert await world.alive_bodies() == 0
+
+
+async def test_the_latest_version_is_opened_with_its_bucket(world: World) -> None:
+    with pytest.raises(NoSuchBucket):
+        await world.store.open_latest("bucket", "key")
+    bucket = await world.bucket()
+    for _ in range(2):  # without and with the bucket in memory
+        found, missing = await world.store.open_latest("bucket", "key")
+        assert (found, type(missing)) == (bucket, NoSuchKey)
+    await world.store.update_bucket(bucket, versioned(Versioning.ENABLED))
+    made = await world.put(bucket, "key", DATA)
+    found, opened = await world.store.open_latest("bucket", "key")
+    assert isinstance(opened, OpenObject)
+    assert (found, opened.info) == (await world.store.get_bucket("bucket"), made)
+    assert await opened.fetch(7, 1000) == DATA[7:1007]
+    for outside in ((-1, 2), (len(DATA), 1), (0, len(DATA) + 1), (0, -1)):
+        with pytest.raises(ValueError, match="inside"):
+            await opened.fetch(*outside)
+    opened.close()
+    await world.store.delete_object(bucket, "key", owner=OWNER)
+    _, marker = await world.store.open_latest("bucket", "key")
+    assert isinstance(marker, IsDeleteMarker)
+    assert marker.info.is_latest
+    await world.put(bucket, "other", b"")
+    await world.audit()
+    assert world.bodies.epochs.oldest() == world.catalog.known_sequence, "a pin was left"  # type: ignore[attr-defined]
 
 
 async def test_a_refused_finish_stores_nothing(world: World) -> None:

@@ -11,16 +11,16 @@ from engine.types import UNCONDITIONAL, ObjectInfo, WriteCondition
 from gateway.s3.errors import S3Error
 from gateway.s3.values import seconds_of
 
-_READ = ("IfMatch", "IfNoneMatch", "IfModifiedSince", "IfUnmodifiedSince")
-_ANY_READ = frozenset(_READ)
-_SOURCE = tuple(f"CopySource{name}" for name in _READ)
+READ_CONDITIONS = ("IfMatch", "IfNoneMatch", "IfModifiedSince", "IfUnmodifiedSince")
+_ANY_READ = frozenset(READ_CONDITIONS)
+_SOURCE = tuple(f"CopySource{name}" for name in READ_CONDITIONS)
 
 
 def failed_read(params: Mapping[str, Any], info: ObjectInfo) -> str:
     """The header of a GET or HEAD whose condition does not hold for `info`, "" if all hold."""
     if _ANY_READ.isdisjoint(params):
         return ""
-    if_match, if_none_match, since, unmodified = map(params.get, _READ)
+    if_match, if_none_match, since, unmodified = map(params.get, READ_CONDITIONS)
     return failed_condition(
         info.etag,
         info.modified_us,

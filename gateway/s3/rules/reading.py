@@ -12,15 +12,16 @@ from core.buffers import Buffer
 from core.http.conditionals import range_still_holds
 from core.http.ranges import ByteRange, RangeError, parse_range
 from engine.types import Bucket, ObjectInfo, Part
-from gateway.s3.access import check_version_id, find_bucket, open_readable
+from gateway.s3.access import check_version_id, find_bucket, open_latest, open_readable
 from gateway.s3.checksums import output_members
 from gateway.s3.contract import Readable, S3Request, S3Response, Services
 from gateway.s3.errors import S3Error
 from gateway.s3.rules.attributes import put_attributes
-from gateway.s3.rules.conditions import failed_read
+from gateway.s3.rules.conditions import READ_CONDITIONS, failed_read
 from gateway.s3.rules.versions import printed_version
 from gateway.s3.values import http_date
 
+_CHOOSING = frozenset({"PartNumber", "Range", *READ_CONDITIONS})
 _NOT_MODIFIED = ("If-None-Match", "If-Modified-Since")
 
 _OVERRIDES = {
@@ -46,12 +47,15 @@ def response_overrides(request: S3Request) -> dict[str, str]:
     """Output members that `response-*` parameters set. Raises S3Error InvalidRequest for an anonymous caller, who could
     else make us say anything about anybody's public object."""
     params = request.params
-    if _OVERRIDES.keys().isdisjoint(params):
-        return {}
     found = {member: params[name] for name, member in _OVERRIDES.items() if params.get(name)}
     if found and request.principal.kind is PrincipalKind.ANONYMOUS:
         raise S3Error("InvalidRequest", "Request specific response headers cannot be used for anonymous GET requests.")
     return found
+
+
+def whole(request: S3Request, opened: Readable) -> Slice | None:
+    """All bytes, where the request has neither conditions nor a choice: most have not. None for any other."""
+    return Slice(0, opened.info.size) if _CHOOSING.isdisjoint(request.params) else None
 
 
 async def choose_slice(request: S3Request, opened: Readable) -> Slice:
@@ -104,7 +108,8 @@ def describe(request: S3Request, bucket: Bucket, info: ObjectInfo, part: Slice) 
             output.update(output_members(part.part.checksums or info.checksums, info.checksum_type))
         elif not part.content_range:
             output.update(output_members(info.checksums, info.checksum_type))
-    output.update(response_overrides(request))
+    if not _OVERRIDES.keys().isdisjoint(request.params):
+        output.update(response_overrides(request))
     response = S3Response(output, length=part.length)
     if part.content_range:
         response.status = 206
@@ -131,8 +136,10 @@ def judge_conditions(request: S3Request, bucket: Bucket, info: ObjectInfo) -> S3
 async def open_requested(services: Services, request: S3Request) -> tuple[Bucket, Readable]:
     """The request's bucket and object, opened, once the caller may read it."""
     params = request.params
+    if not params.get("VersionId"):
+        return await open_latest(services, request, "s3:GetObject")
     bucket = await find_bucket(services, request.bucket, params.get("ExpectedBucketOwner"))
-    version_id = check_version_id(params.get("VersionId"))
+    version_id = check_version_id(params["VersionId"])
     opened = await open_readable(
         services, request, "s3:GetObject", bucket=bucket, key=request.key, version_id=version_id
     )
