@@ -104,6 +104,14 @@ class LmdbCatalog:
             self._catch_up()
         return drive(function, self._reader)
 
+    def glance(self, keys: Sequence[bytes]) -> list[bytes | None] | None:
+        """See `catalog.interface.Glance`."""
+        if self._closed:
+            return None
+        if self._guests is not None:
+            self._catch_up()
+        return list(map(self._snapshot.get, keys))
+
     def view(self) -> AbstractAsyncContextManager[View]:
         return self._long.view()
 
