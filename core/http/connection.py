@@ -19,6 +19,7 @@ from typing import Any, cast
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from core.buffers import Buffer
 from core.errors import AtollError
 from core.http.limits import Timeouts, TokenBucket
 
@@ -30,6 +31,24 @@ _FOREVER = 1e9  # seconds; aiohttp's own idle timer, which the sweep replaces
 
 class BodyTimeout(AtollError):
     """The client sent its body too slowly."""
+
+
+class Written(web.StreamResponse):
+    """What the server is told once an answer has left: nothing is to be written, and whether the connection stays."""
+
+    def __init__(self, keep: bool) -> None:
+        super().__init__()
+        self._stays = keep
+
+    @property
+    def keep_alive(self) -> bool | None:
+        return self._stays
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        return None
+
+    async def write_eof(self, data: Buffer = b"") -> None:
+        return None
 
 
 class Connection(RequestHandler):
@@ -88,6 +107,14 @@ class Connection(RequestHandler):
         response = error_response(status, code, text)
         response.force_close()
         return response
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """As aiohttp's, at once where nothing is left to be done."""
+        if isinstance(resp, Written) and not self._upgraded:
+            return resp, False
+        return await super().finish_response(request, resp, start_time)
 
     @property
     def waiting_since(self) -> float:

@@ -12,32 +12,17 @@ from email.utils import formatdate
 from http import HTTPStatus
 
 from aiohttp import web
+from aiohttp.http import StreamWriter
 
 from core.buffers import Buffer
+from core.http.connection import Written
 
 #: Bodies up to this many bytes leave in one write with their head.
 ONE_WRITE = 64 << 10
 
 _REASONS = {one.value: one.phrase for one in HTTPStatus} | {503: "Service Unavailable"}
 _BODILESS = frozenset({204, 304})
-
-
-class Written(web.StreamResponse):
-    """What the server is told once an answer has left: nothing is to be written, and whether the connection stays."""
-
-    def __init__(self, keep: bool) -> None:
-        super().__init__()
-        self._stays = keep
-
-    @property
-    def keep_alive(self) -> bool | None:
-        return self._stays
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        return None
-
-    async def write_eof(self, data: Buffer = b"") -> None:
-        return None
+_SPACED = str.maketrans("\r\n\0", "   ")
 
 
 STAYS = Written(True)
@@ -59,18 +44,15 @@ def head(
 ) -> bytes:
     """The head of an answer. `length` None leaves Content-Length out. Control characters in values become spaces, so
     no value can begin another header."""
-    lines = [
+    if not "".join(headers.values()).isprintable():
+        headers = {name: value.translate(_SPACED) for name, value in headers.items()}
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    announced = f"Content-Length: {length}\r\n" if length is not None and status not in _BODILESS else ""
+    text = (
         f"HTTP/1.1 {status} {_REASONS.get(status, 'Unknown')}\r\nServer: Atoll\r\nDate: {_http_now()}\r\n"
-        f"x-amz-request-id: {request_id}\r\nx-amz-id-2: {host_id}\r\n"
-    ]
-    for name, value in headers.items():
-        if not value.isprintable():
-            value = "".join(" " if one in "\r\n\0" else one for one in value)
-        lines.append(f"{name}: {value}\r\n")
-    if length is not None and status not in _BODILESS:
-        lines.append(f"Content-Length: {length}\r\n")
-    lines.append("Connection: keep-alive\r\n\r\n" if keep else "Connection: close\r\n\r\n")
-    text = "".join(lines)
+        f"x-amz-request-id: {request_id}\r\nx-amz-id-2: {host_id}\r\n{lines}{announced}"
+        f"Connection: {'keep-alive' if keep else 'close'}\r\n\r\n"
+    )
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError:
@@ -80,14 +62,15 @@ def head(
 async def write_whole(request: web.BaseRequest, start: bytes, body: Buffer) -> int:
     """Write head and body; bytes written. Raises ConnectionError when the client is gone."""
     writer = request.writer
-    if not body:
-        await writer.write(start)
+    size = len(start) + len(body)
+    if size <= ONE_WRITE and isinstance(writer, StreamWriter):
+        writer._write(b"".join((start, body)))  # so little waits for nothing
     elif len(body) <= ONE_WRITE:
         await writer.write(b"".join((start, body)))
     else:
         await writer.write(start)
         await writer.write(body)
-    return len(start) + len(body)
+    return size
 
 
 async def write_stream(
