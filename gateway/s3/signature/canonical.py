@@ -47,13 +47,6 @@ def _encode(text: str) -> str:
     return quote(plain, safe="~")
 
 
-def canonical_headers(names: Iterable[str], headers: Mapping[str, str]) -> str:
-    """One line per signed header: values trimmed, runs of spaces folded. `headers` has repeated ones joined by
-    commas."""
-    text = "".join([f"{name}:{headers.get(name, '').strip()}\n" for name in names])
-    return _SPACES.sub(" ", text) if "  " in text else text
-
-
 def canonical_request(
     method: str,
     path: str,
@@ -63,8 +56,14 @@ def canonical_request(
     headers: Mapping[str, str],
     payload: str,
 ) -> str:
-    """The whole canonical request from its canonical parts; `payload` is the value of x-amz-content-sha256."""
-    return f"{method}\n{path}\n{query}\n{canonical_headers(names, headers)}\n{signed_names}\n{payload}"
+    """The whole canonical request from its canonical parts; `payload` is the value of x-amz-content-sha256.
+
+    One line per signed header: values trimmed, runs of spaces folded. `headers` has repeated ones joined by commas.
+    """
+    lines = "".join([f"{name}:{headers.get(name, '').strip()}\n" for name in names])
+    if "  " in lines:
+        lines = _SPACES.sub(" ", lines)
+    return f"{method}\n{path}\n{query}\n{lines}\n{signed_names}\n{payload}"
 
 
 def latin1_reading(request: str) -> str | None:

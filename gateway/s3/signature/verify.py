@@ -108,7 +108,7 @@ class Authenticator:
         canonical = canonical_request(
             parts.method,
             canonical_path(parts.raw_path),
-            canonical_query(parts.raw_query),
+            canonical_query(parts.raw_query) if parts.raw_query else "",
             claim.names,
             claim.signed_names,
             headers,
@@ -195,7 +195,7 @@ class Authenticator:
         timestamp, seconds = _read_time(sent)
         if timestamp is None:
             raise S3Error("AccessDenied", "AWS authentication requires a valid Date or x-amz-date header")
-        now = self._now()
+        now = self._clock.now_us() // 1_000_000
         if abs(now - seconds) > self._skew:
             raise S3Error(
                 "RequestTimeTooSkewed",
@@ -250,7 +250,7 @@ class Authenticator:
             raise S3Error("AccessDenied", "There were headers present in the request which were not signed",
                           fields={"HeadersNotSigned": "host"})  # fmt: skip
         for name in headers:
-            if name.startswith("x-amz-") and name not in names:
+            if name not in names and name.startswith("x-amz-"):
                 # in a presigned request this one may say again what the query says
                 if presigned and name == "x-amz-content-sha256":
                     continue
