@@ -11,7 +11,7 @@ import base64
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -56,6 +56,8 @@ _DRAIN = 256 << 10
 _INLINE_DOCUMENT = 64 << 10
 _XML = "application/xml"
 _READS = frozenset({"GET", "HEAD"})  # requests that commit nothing
+_WHOLE = (bytes, bytearray, memoryview)  # bodies that aren't streams
+_IDS_AT_ONCE = 512  # of requests, drawn with one system call
 
 
 class _Compiled:
@@ -78,9 +80,8 @@ class _Call:
     __slots__ = ("body", "code", "compiled", "headers", "host_id", "http", "keep", "operation", "request_id", "sent",
                  "status")  # fmt: skip
 
-    def __init__(self, http: web.BaseRequest, host_id: str) -> None:
-        self.http, self.host_id = http, host_id
-        self.request_id = os.urandom(8).hex().upper()
+    def __init__(self, http: web.BaseRequest, request_id: str, host_id: str) -> None:
+        self.http, self.request_id, self.host_id = http, request_id, host_id
         self.operation = self.code = ""
         self.status = self.sent = 0
         self.keep = http.keep_alive
@@ -120,12 +121,13 @@ class S3Edge:
         self._proxies = proxies or TrustedProxies(())
         self._limiter = limiter
         self._observe = observe
+        self._request_ids = _request_ids()
         self._host_id = base64.b64encode(os.urandom(36)).decode()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request. Never raises but CancelledError."""
         started = time.perf_counter()
-        call = _Call(request, self._host_id)
+        call = _Call(request, next(self._request_ids), self._host_id)
         request_id.set(call.request_id)
         try:
             try:
@@ -183,16 +185,14 @@ class S3Edge:
             read_document=self._read_document,
         )
         limiter = self._limiter
-        if limiter is None:
-            await self._answer(call, compiled, await compiled.handler(request), params)
-            return
         holder = identity.principal.access_key_id or peer.ip
-        if not limiter.enter(holder):
+        if limiter is not None and not limiter.enter(holder):
             raise S3Error("SlowDown", headers=RETRY_AFTER)
         try:
-            await self._answer(call, compiled, await compiled.handler(request), params)
+            await self._answer(call, compiled.renderer, await compiled.handler(request), params)
         finally:
-            limiter.leave(holder)
+            if limiter is not None:
+                limiter.leave(holder)
 
     def _route(
         self, call: _Call, level: Level, raw_path: str, query: Mapping[str, str], headers: Mapping[str, str]
@@ -248,46 +248,37 @@ class S3Edge:
         request.params[parser.member] = value
         return value
 
-    async def _answer(self, call: _Call, compiled: _Compiled, response: S3Response, params: Mapping[str, Any]) -> None:
+    async def _answer(self, call: _Call, renderer: Renderer, response: S3Response, params: Mapping[str, Any]) -> None:
         body = response.body
-        if body is None or type(body) is bytes:
-            await self._write(call, compiled.renderer, response, params)
-            return
         try:
-            await self._write(call, compiled.renderer, response, params)
+            output = response.output
+            status = response.status or renderer.status
+            headers = renderer.headers(output) if output else {}
+            if body is None:
+                document = renderer.document(output, url_encoded=params.get("EncodingType") == "url")
+                if document is not None and status == renderer.status:
+                    headers["Content-Type"] = _XML
+                    body = document
+            if response.headers:
+                headers.update(response.headers)
+            announced = headers.pop("Content-Length", None)
+            call.status = status
+            method = call.http.method
+            if method not in _READS:
+                reach("before-reply")
+            length = response.length
+            if length is None:
+                length = int(announced) if announced is not None else 0
+            if body is None:
+                call.sent = await answers.write_whole(call.http, self._head(call, status, headers, length), b"")
+            elif isinstance(body, _WHOLE):
+                start = self._head(call, status, headers, len(body))
+                call.sent = await answers.write_whole(call.http, start, b"" if method == "HEAD" else body)
+            else:
+                await self._stream(call, status, headers, body, length, method == "HEAD")
         finally:
-            close = getattr(body, "aclose", None)
-            if close is not None:
+            if not isinstance(body, _WHOLE) and (close := getattr(body, "aclose", None)) is not None:
                 await close()
-
-    async def _write(self, call: _Call, renderer: Renderer, response: S3Response, params: Mapping[str, Any]) -> None:
-        output = response.output
-        status = response.status or renderer.status
-        body = response.body
-        headers = renderer.headers(output) if output else {}
-        length = response.length
-        if body is None:
-            document = renderer.document(output, url_encoded=params.get("EncodingType") == "url")
-            if document is not None and status == renderer.status:
-                headers["Content-Type"] = _XML
-                body = document
-        if response.headers:
-            headers.update(response.headers)
-        announced = headers.pop("Content-Length", None)
-        method = call.http.method
-        head_only = method == "HEAD"
-        if isinstance(body, bytes | bytearray | memoryview):
-            length = len(body)
-        elif length is None:
-            length = int(announced) if announced is not None else 0
-        call.status = status
-        if method not in _READS:
-            reach("before-reply")
-        if body is None or isinstance(body, bytes | bytearray | memoryview):
-            start = self._head(call, status, headers, length)
-            call.sent = await answers.write_whole(call.http, start, b"" if head_only or body is None else body)
-        else:
-            await self._stream(call, status, headers, body, length, head_only)
 
     async def _stream(
         self,
@@ -376,11 +367,18 @@ class S3Edge:
         )
 
 
+def _request_ids() -> Iterator[str]:
+    while True:
+        pool = os.urandom(8 * _IDS_AT_ONCE).hex().upper()
+        for start in range(0, len(pool), 16):
+            yield pool[start : start + 16]
+
+
 def _lower(http: web.BaseRequest) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for name, value in http.headers.items():
-        name = name.lower()
-        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    given = http.headers
+    headers = {name.lower(): value for name, value in given.items()}
+    if len(headers) != len(given):  # some are repeated
+        headers = {name: ",".join(given.getall(name)) for name in headers}
     return headers
 
 

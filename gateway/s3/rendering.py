@@ -99,10 +99,10 @@ class Renderer:
     def headers(self, output: Mapping[str, Any]) -> dict[str, str]:
         """The headers that the output's members become."""
         headers: dict[str, str] = {}
-        find = self._headers.get
+        fields = self._headers
         for name, value in output.items():
-            if value is not None and (field := find(name)) is not None:
-                wire, text = field
+            if value is not None and name in fields:
+                wire, text = fields[name]
                 if text is not None:
                     headers[wire] = text(value)
                 else:
