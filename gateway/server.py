@@ -161,7 +161,10 @@ class Server:
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.raw_path.startswith("/-/"):
             return _closing(request, await self._pages.handle(request))
-        if self._under_way >= self._limits.max_requests > 0 or not self._within_rate(request):
+        limits = self._limits
+        if self._under_way >= limits.max_requests > 0 or (
+            limits.connection_rate and not self._within_rate(request, limits.connection_rate)
+        ):
             self._refused += 1
             return _closing(request, error_response(503, "SlowDown", "Please reduce your request rate."))
         self._under_way += 1
@@ -171,10 +174,8 @@ class Server:
             self._under_way -= 1
         return _closing(request, response) if self._draining else response
 
-    def _within_rate(self, request: web.BaseRequest) -> bool:
-        rate = self._limits.connection_rate
-        if not rate:
-            return True
+    @staticmethod
+    def _within_rate(request: web.BaseRequest, rate: float) -> bool:
         connection = cast(Connection, request.protocol)
         now = asyncio.get_running_loop().time()
         if connection.bucket is None:

@@ -68,16 +68,17 @@ class Addressing:
         """(level, bucket, key). Raises S3Error InvalidURI, KeyTooLongError, InvalidBucketName."""
         bucket = self._of_host(host)
         rest = raw_path[1:]
+        plain = "%" not in raw_path and raw_path.isascii()
         if not bucket:
             name, _, rest = rest.partition("/")
             if not name:
                 if rest:
                     raise S3Error("InvalidBucketName", fields={"BucketName": ""})
                 return Level.SERVICE, "", ""
-            bucket = decode(name)
+            bucket = name if plain else decode(name)
         if not rest:
             return Level.BUCKET, bucket, ""
-        key = decode(rest)
+        key = rest if plain else decode(rest)
         if len(key) > MAX_KEY // 4 and (size := len(key.encode())) > MAX_KEY:
             raise S3Error("KeyTooLongError", fields={"Size": str(size), "MaxSizeAllowed": str(MAX_KEY)})
         return Level.OBJECT, bucket, key

@@ -252,12 +252,14 @@ def _parse_content_md5(value: str | None) -> bytes:
 def _declaration(headers: Mapping[str, str], announced: Sequence[str]) -> tuple[str, str | None]:
     """(algorithm, declared value); the value is "" if it comes as a trailer, None if only an algorithm is known."""
     values = declared_values(headers)
-    trailing = declared_values(dict.fromkeys(announced, ""))
+    trailing = declared_values(dict.fromkeys(announced, "")) if announced else {}
     if len(values) + len(trailing) > 1:
         raise S3Error(
             "InvalidRequest", "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."
         )
     named = headers.get("x-amz-sdk-checksum-algorithm", "").upper()
+    if not (values or trailing or named):
+        return "", None
     if named and named not in _NEW:
         raise S3Error("InvalidRequest", "Value for x-amz-sdk-checksum-algorithm header is invalid.")
     for algorithm, value in (*values.items(), *((name, "") for name in trailing)):

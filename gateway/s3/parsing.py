@@ -68,7 +68,8 @@ class RequestParser:
                 if setter is not None:
                     setter(params, value)
         setters, prefix = self._headers, self._metadata
-        for name, value in headers.items():
+        # most reads have no header that says anything of them
+        for name, value in headers.items() if prefix or not setters.keys().isdisjoint(headers) else ():
             setter = setters.get(name)
             if setter is not None:
                 setter(params, value)

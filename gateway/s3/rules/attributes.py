@@ -32,6 +32,7 @@ _CONTENT_HEADERS = {
     "Expires": "Expires",  # goes out as it came in, a date or not
     "WebsiteRedirectLocation": "x-amz-website-redirect-location",
 }
+_ANY_HEADER = frozenset({*_CONTENT_HEADERS, "ContentEncoding"})
 _OUTPUT_MEMBERS = {
     **{header: member for member, header in _CONTENT_HEADERS.items()},
     "Content-Encoding": "ContentEncoding",
@@ -88,6 +89,8 @@ def metadata_in(params: Mapping[str, Any], limit: int) -> dict[str, str]:
 
 def content_headers(params: Mapping[str, Any]) -> dict[str, str]:
     """The content headers of a write, without what belongs to the transfer (`aws-chunked`)."""
+    if _ANY_HEADER.isdisjoint(params):
+        return {}
     headers = {
         header: _raw_text(str(value))
         for member, header in _CONTENT_HEADERS.items()

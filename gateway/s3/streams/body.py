@@ -21,10 +21,8 @@ from gateway.s3.streams.chunks import ChunkDecoder
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-def declared_length(name: str, value: str | None) -> int | None:
+def declared_length(name: str, value: str) -> int:
     """A length header. Raises S3Error InvalidArgument for what is no length."""
-    if value is None:
-        return None
     text = value.strip()
     if not text.isascii() or not text.isdigit() or len(text) > 19:
         raise S3Error("InvalidArgument", fields={"ArgumentName": name, "ArgumentValue": value[:64]})
@@ -50,7 +48,8 @@ class HttpBody:
         self.trailers: Mapping[str, str] = {}
         self.announced: tuple[str, ...] = ()
         self._payload_hash = mode.sha256
-        decoded = declared_length("x-amz-decoded-content-length", headers.get("x-amz-decoded-content-length"))
+        sent = headers.get("x-amz-decoded-content-length")
+        decoded = None if sent is None else declared_length("x-amz-decoded-content-length", sent)
         # some clients frame the body but sign it otherwise; keeping the frames would damage the object
         self._chunked = mode.chunked or (
             decoded is not None and not mode.sha256 and "aws-chunked" in headers.get("content-encoding", "")
@@ -64,7 +63,8 @@ class HttpBody:
                 names = headers.get("x-amz-trailer", "")
                 self.announced = tuple(one for one in (part.strip().lower() for part in names.split(",")) if one)
         else:
-            self.length = declared_length("Content-Length", headers.get("content-length"))
+            sent = headers.get("content-length")
+            self.length = None if sent is None else declared_length("Content-Length", sent)
 
     def take_payload_hash(self) -> str:
         taken, self._payload_hash = self._payload_hash, ""
