@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from typing import NamedTuple
 
+import msgspec
 from aiohttp.web import BaseRequest
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class Peer(NamedTuple):
+class Peer(msgspec.Struct, frozen=True, gc=False):
     """The client as far as it can be known."""
 
     ip: str

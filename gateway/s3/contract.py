@@ -8,8 +8,10 @@ those of botocore's S3 service model.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
 
 from accounts.types import User
 from core.access import Authorizer, Principal
@@ -67,8 +69,7 @@ class RequestBody(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class S3Request:
+class S3Request(msgspec.Struct):
     """One authenticated request to one implemented operation."""
 
     operation: str  # model name, such as "PutObject"
@@ -96,8 +97,7 @@ class S3Request:
         return await self.read_document(self)
 
 
-@dataclass(slots=True)
-class S3Response:
+class S3Response(msgspec.Struct):
     """What a handler answers.
 
     `output` has the operation's output members (ETags bare or quoted, datetimes or epoch microseconds for timestamps;
@@ -108,9 +108,9 @@ class S3Response:
     a DeleteMarker element, in place, so that versions and markers can be given in one ordered list.
     """
 
-    output: dict[str, Any] = field(default_factory=dict)
+    output: dict[str, Any] = {}
     status: int | None = None  # None: the model's
-    headers: dict[str, str] = field(default_factory=dict)  # extra, or overriding what the model renders
+    headers: dict[str, str] = {}  # extra, or overriding what the model renders
     #: A buffer once given must not be changed: the socket may still hold it.
     body: bytes | memoryview | AsyncIterator[Buffer] | None = None
     length: int | None = None  # of `body`; for HEAD the length to announce

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from core.buffers import Buffer
@@ -74,20 +75,19 @@ class _Compiled:
         self.document = DocumentParser(operation) if payload and payload.shape.kind == "structure" else None
 
 
-class _Call:
+class _Call(msgspec.Struct):
     """One request on its way through; what is known of it so far."""
 
-    __slots__ = ("body", "code", "compiled", "headers", "host_id", "http", "keep", "operation", "request_id", "sent",
-                 "status")  # fmt: skip
-
-    def __init__(self, http: web.BaseRequest, request_id: str, host_id: str) -> None:
-        self.http, self.request_id, self.host_id = http, request_id, host_id
-        self.operation = self.code = ""
-        self.status = self.sent = 0
-        self.keep = http.keep_alive
-        self.body: HttpBody | None = None
-        self.headers: Mapping[str, str] = {}
-        self.compiled: _Compiled | None = None
+    http: web.BaseRequest
+    request_id: str
+    host_id: str
+    keep: bool
+    operation: str = ""
+    status: int = 0
+    code: str = ""
+    sent: int = 0
+    body: HttpBody | None = None
+    headers: Mapping[str, str] = {}
 
 
 class S3Edge:
@@ -127,7 +127,7 @@ class S3Edge:
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request. Never raises but CancelledError."""
         started = time.perf_counter()
-        call = _Call(request, next(self._request_ids), self._host_id)
+        call = _Call(request, next(self._request_ids), self._host_id, request.keep_alive)
         request_id.set(call.request_id)
         try:
             try:
@@ -211,7 +211,6 @@ class S3Edge:
                 f"The operation {operation.name} is not implemented.",
                 fields={"Header": operation.name},
             )
-        call.compiled = compiled
         return compiled
 
     def _check_size(self, body: HttpBody, headers: Mapping[str, str]) -> None:

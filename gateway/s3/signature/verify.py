@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
+
+import msgspec
 
 from core.access import ANONYMOUS, Principal
 from core.clock import Clock
@@ -38,7 +40,7 @@ class ChunkSeed:
     signature: str
 
 
-class Identity(NamedTuple):
+class Identity(msgspec.Struct, frozen=True, gc=False):
     """Who asks, and how the body is to be checked."""
 
     principal: Principal
@@ -46,7 +48,7 @@ class Identity(NamedTuple):
     seed: ChunkSeed | None = None
 
 
-class SignedParts(NamedTuple):
+class SignedParts(msgspec.Struct, frozen=True, gc=False):
     """The request as the signature sees it: the raw target, the decoded query, headers by lower-case name."""
 
     method: str
