@@ -86,24 +86,31 @@ class HttpBody:
             transport = request.transport
             if transport is not None:
                 transport.write(_CONTINUE)
-        chunks = self._decoded() if self._chunked else self._raw()
+        decoder = None
+        if self._chunked:
+            decoder = ChunkDecoder(seed=self._seed, announced=self.announced, trailer_allowed=self._trailer)
         digest = sha256() if self._payload_hash else None
         expected, count = self.length, 0
-        async for chunk in chunks:
-            count += len(chunk)
-            if expected is not None and count > expected:
-                raise _wrong_length(self._chunked)
-            if self.limit and count > self.limit:
-                raise S3Error("EntityTooLarge", fields={"MaxSizeAllowed": str(self.limit)})
-            if digest is not None:
-                digest.update(chunk)
-            yield chunk
+        while received := await self._receive():
+            for chunk in (received,) if decoder is None else decoder.feed(received):
+                count += len(chunk)
+                if expected is not None and count > expected:
+                    raise _wrong_length(self._chunked)
+                if self.limit and count > self.limit:
+                    raise S3Error("EntityTooLarge", fields={"MaxSizeAllowed": str(self.limit)})
+                if digest is not None:
+                    digest.update(chunk)
+                yield chunk
+        if decoder is not None:
+            decoder.close()
+            self.trailers = decoder.trailers
         if expected is not None and count != expected:
             raise _wrong_length(self._chunked)
         if digest is not None:
             require_payload_hash(self._payload_hash, digest.digest())
 
-    async def _raw(self) -> AsyncIterator[bytes]:
+    async def _receive(self) -> bytes:
+        """The next bytes of the client, none at their end."""
         content = self._request.content
         # `readchunk` joins nothing but gives each HTTP chunk by itself, of which a client may send millions
         framed = "transfer-encoding" in self._request.headers
@@ -112,9 +119,9 @@ class HttpBody:
                 chunk = await content.readany() if framed else (await content.readchunk())[0]
                 if chunk:
                     self.received += len(chunk)
-                    yield chunk
-                elif content.at_eof():
-                    return
+                    return chunk
+                if content.at_eof():
+                    return b""
         except BodyTimeout:
             raise S3Error("RequestTimeout") from None
         except (
@@ -125,14 +132,6 @@ class HttpBody:
             asyncio.IncompleteReadError,
         ):
             raise S3Error("IncompleteBody", "The request body terminated unexpectedly") from None
-
-    async def _decoded(self) -> AsyncIterator[Buffer]:
-        decoder = ChunkDecoder(seed=self._seed, announced=self.announced, trailer_allowed=self._trailer)
-        async for chunk in self._raw():
-            for piece in decoder.feed(chunk):
-                yield piece
-        decoder.close()
-        self.trailers = decoder.trailers
 
 
 def _wrong_length(chunked: bool) -> S3Error:
