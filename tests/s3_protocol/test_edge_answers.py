@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from core.buffers import Buffer
 from core.http.limits import KeyLimiter
 from gateway.s3.contract import S3Error, S3Request, S3Response
-from tests.s3_protocol.edge_support import Running, code_of, running, signed_head, status_of
+from tests.s3_protocol.edge_support import Running, code_of, read_answer, running, signed_head, status_of
 
 
 @pytest.fixture
@@ -122,6 +123,23 @@ async def test_header_values_can_not_begin_another_header() -> None:
         answer = await edge.raw(signed_head(edge, "GET", "/bucket/a", {}))
     assert b"\r\nSet-Cookie" not in answer
     assert b"Content-Disposition: a  Set-Cookie: x\r\n" in answer
+
+
+async def test_every_request_has_an_id_of_its_own(edge: Running) -> None:
+    count = 1100  # more than are drawn at once
+    reader, writer = await asyncio.open_connection(edge.host, edge.port)
+    writer.write(signed_head(edge, "GET", "/bucket/missing", {}) * count)
+    answers = [await read_answer(reader) for _ in range(count)]
+    writer.close()
+    ids = {found[1] for answer in answers if (found := re.search(rb"x-amz-request-id: ([0-9A-F]{16})\r\n", answer))}
+    assert len(ids) == count
+
+
+async def test_repeated_headers_are_one_joined_by_commas(edge: Running) -> None:
+    lines = {"!X-Twice": "a", "!x-twice": "b", "!X-TWICE": "c", "!X-Once": "d"}
+    await edge.raw(signed_head(edge, "GET", "/bucket/missing", lines))
+    headers = edge.objects.requests[-1].headers
+    assert (headers["x-twice"], headers["x-once"]) == ("a,b,c", "d")
 
 
 def test_a_handler_of_no_operation_is_a_mistake() -> None:
