@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any, cast
 
 from aiohttp import web
@@ -192,7 +193,8 @@ class ConnectionServer(web.Server):
     """aiohttp's low-level server making our connections; `limit` of them at once, the rest are told to slow down."""
 
     def __init__(self, handler: Any, *, limit: int, **options: Any) -> None:
-        super().__init__(handler, **options)
+        request = partial(web.BaseRequest, loop=asyncio.get_running_loop())
+        super().__init__(handler, request_factory=request, **options)
         self.limit = limit
         self.refused = 0
         self.ending = False

@@ -95,7 +95,6 @@ def describe(request: S3Request, bucket: Bucket, info: ObjectInfo, part: Slice) 
     output: dict[str, Any] = {
         "AcceptRanges": "bytes",
         "LastModified": info.modified_us,
-        "ContentLength": part.length,
         "ETag": info.etag,
         "VersionId": printed_version(bucket, info.version_id),
         "ServerSideEncryption": "AES256",
