@@ -112,10 +112,14 @@ class Connection(RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """As aiohttp's, at once where nothing is left to be done."""
-        if isinstance(resp, Written) and not self._upgraded:
-            return resp, False
-        return await super().finish_response(request, resp, start_time)
+        """As aiohttp's, at once where nothing is left to be done. Returns when the client has taken most of what waits
+        for it: one that goes on asking and reads nothing must not fill our memory with answers."""
+        reset = False
+        if not isinstance(resp, Written) or self._upgraded:
+            resp, reset = await super().finish_response(request, resp, start_time)
+        if self.writing_paused:
+            await request.writer.drain()
+        return resp, reset
 
     @property
     def waiting_since(self) -> float:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 
 import pytest
 from aiohttp import web
 
 from core.http.limits import KeyLimiter, TokenBucket
+from gateway.s3.answers import STAYS, write_whole
+from gateway.server import Handler
 from gateway.server_settings import HttpSettings, LimitSettings
 from tests.server.server_support import running
 
@@ -44,6 +47,40 @@ async def test_requests_beyond_the_limit_are_told_to_slow_down() -> None:
         assert (await one.exchange(LAST.replace(b"GET /", b"GET /-/health/live"))).startswith(b"HTTP/1.1 200")
         release.set()
         assert (await reader.read()).endswith(b"done")
+
+
+async def _by_aiohttp(_request: web.BaseRequest) -> web.StreamResponse:
+    return web.Response(body=bytes(60_000))
+
+
+async def _by_the_edge(request: web.BaseRequest) -> web.StreamResponse:
+    await write_whole(request, b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n", bytes(60_000))
+    return STAYS
+
+
+@pytest.mark.parametrize("answer", [_by_aiohttp, _by_the_edge])
+async def test_who_asks_on_and_reads_nothing_is_not_answered_on(answer: Handler) -> None:
+    """Answers would fill our memory. What the kernel's buffers take, some 10 MB, is not ours."""
+    asked, answered = 1000, 0
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal answered
+        answered += 1
+        return await answer(request)
+
+    async with running(handler, http=HttpSettings()) as one:
+        with socket.create_connection((one.host, one.port)) as client:
+            client.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(client, GET * asked)
+            before = -1
+            while answered > before:
+                before = answered
+                await asyncio.sleep(0.2)
+            assert answered < asked // 2
+            taken = bytearray()
+            while len(taken) < asked * 60_000 or taken.count(b"HTTP/1.1 200") < asked:
+                taken += await asyncio.wait_for(loop.sock_recv(client, 1 << 20), 5)
 
 
 async def test_rate_of_one_connection() -> None:
