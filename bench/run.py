@@ -110,6 +110,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round, no listing, no memory")
     parser.add_argument("--folder", type=Path, help="where to put the data (a real file system)")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only-small", action="store_true", help="only the 10 KiB requests; results.json is kept")
     arguments = parser.parse_args()
     base = arguments.folder or ROOT / "data"
     base.mkdir(parents=True, exist_ok=True)
@@ -121,6 +122,9 @@ def main() -> None:
             measures.make_bucket(server.endpoint)
             server.pause()
         print(f"{'':34} {bench.atoll.name:>12} {'peer':>12} {'ratio':>7}")
+        if arguments.only_small:
+            bench.small()
+            return
         if not arguments.quick:
             bench.memory("a new server")
         bench.large()
