@@ -36,7 +36,9 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Family]:
     server = Family(tmp_path_factory.mktemp("family"))
     try:
         server.start()
-        server.client().create_bucket(Bucket=BUCKET)
+        client = server.client()
+        client.create_bucket(Bucket=BUCKET)
+        client.close()
         yield server
     finally:
         server.kill()
@@ -46,10 +48,15 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Family]:
 def each(family: Family) -> Iterator[list[Any]]:
     """A client of each process: one connection, which stays."""
     family.wait_until_whole()
+
+    def connections() -> list[int]:
+        return [family.connections(pid) for pid in (family.pid, *family.guests())]
+
+    within(EVERYWHERE, lambda: connections() == [0] * COUNT)  # those of the test before are gone
     clients = [family.client(config=Config(max_pool_connections=1)) for _ in range(COUNT)]
     for client in clients:
         client.list_buckets()
-    assert [family.connections(pid) for pid in (family.pid, *family.guests())] == [1] * COUNT
+    assert connections() == [1] * COUNT
     yield clients
     for client in clients:
         client.close()
