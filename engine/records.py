@@ -30,7 +30,7 @@ ALGORITHMS = (
 _BITS = {name: 1 << bit for bit, name in enumerate(ALGORITHMS)}
 _SETS: dict[int, tuple[str, ...]] = {1 << bit: (name,) for bit, name in enumerate(ALGORITHMS)} | {0: ()}
 
-CHECKSUM_TYPES: tuple[ChecksumType | None, ...] = (None, ChecksumType.FULL_OBJECT, ChecksumType.COMPOSITE)
+_CHECKSUM_TYPES: tuple[ChecksumType | None, ...] = (None, ChecksumType.FULL_OBJECT, ChecksumType.COMPOSITE)
 _VERSIONINGS = (Versioning.UNVERSIONED, Versioning.ENABLED, Versioning.SUSPENDED)
 
 _HEX = frozenset("0123456789abcdef")
@@ -226,7 +226,7 @@ def pack_checksum_type(value: ChecksumType | None) -> int:
 
 
 def unpack_checksum_type(value: int) -> ChecksumType | None:
-    return CHECKSUM_TYPES[value]
+    return _CHECKSUM_TYPES[value]
 
 
 def pack_algorithms(checksums: dict[str, str]) -> int:

@@ -33,7 +33,6 @@ from engine.layout import (
     version_list_key,
 )
 from engine.records import (
-    CHECKSUM_TYPES,
     HEAD_ROW,
     MARKER,
     NULL,
@@ -43,6 +42,7 @@ from engine.records import (
     VersionRow,
     list_row,
     unpack_attributes,
+    unpack_checksum_type,
     unpack_etag,
 )
 from engine.types import NULL_VERSION, Bucket, ObjectInfo
@@ -114,7 +114,7 @@ def describe(bucket: Bucket, key: str, version: Version, *, latest: bool) -> Obj
         int.from_bytes(version.token[:8], "big"),
         unpack_attributes(version.attributes, bucket.owner),
         version.checksums,
-        CHECKSUM_TYPES[version.checksum_type],
+        unpack_checksum_type(version.checksum_type),
         version.parts,
     )
 

@@ -76,21 +76,21 @@ class MeterBackend(BackendWrapper):
         """See `InstantReads.get_now`. Only what was had counts as a call: the rest comes again as `get`."""
         buffer = self._instant.get_now(locator, offset, length) if self._instant is not None else None
         if buffer is not None:
-            meter = self._gets
-            meter.calls += 1
-            meter.bytes += length
-            meter.buckets[0] += 1
+            self._count_instant(length)
         return buffer
 
     def get_soon(self, locator: bytes, offset: int, length: int) -> Callable[[], Buffer | None] | None:
         """See `InstantReads.get_soon`. Counted as had, which it nearly always is: the function runs elsewhere."""
         read = self._instant.get_soon(locator, offset, length) if self._instant is not None else None
         if read is not None:
-            meter = self._gets
-            meter.calls += 1
-            meter.bytes += length
-            meter.buckets[0] += 1
+            self._count_instant(length)
         return read
+
+    def _count_instant(self, length: int) -> None:
+        meter = self._gets
+        meter.calls += 1
+        meter.bytes += length
+        meter.buckets[0] += 1
 
     async def delete(self, locator: bytes) -> None:
         with _Call(self._meters["delete"]):

@@ -206,13 +206,7 @@ class DiskBackend:
     def get_now(self, locator: bytes, offset: int, length: int) -> Buffer | None:
         """See `InstantReads.get_now`: what the page cache holds of a piece that is open."""
         file = self._instant(locator, offset, length)
-        if file is None or not self._nowait:
-            return None
-        buffer = unset(length)
-        try:
-            return buffer if os.preadv(file.descriptor, [buffer], offset, os.RWF_NOWAIT) == length else None
-        except OSError:
-            return None  # `get` tells
+        return None if file is None else self._get_cached(file, offset, length)
 
     def get_soon(self, locator: bytes, offset: int, length: int) -> Callable[[], Buffer | None] | None:
         """See `InstantReads.get_soon`."""

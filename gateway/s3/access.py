@@ -256,11 +256,7 @@ async def open_latest(services: Services, request: S3Request, action: str) -> tu
         check_key(key)
         if isinstance(opened, EngineError):
             opened = await _open_coming(services, request, bucket, key, "", opened)
-        attributes = opened.info.attributes
-        if not await allows(
-            services, request, action, bucket, key=key, object_owner=attributes.owner, object_acl=attributes.acl
-        ):
-            raise denied()
+        await require_object(services, request, action, bucket, key, "", opened.info)
     except BaseException:
         if not isinstance(opened, EngineError):
             opened.close()

@@ -197,7 +197,7 @@ class Authenticator:
         timestamp, seconds = _read_time(sent)
         if timestamp is None:
             raise S3Error("AccessDenied", "AWS authentication requires a valid Date or x-amz-date header")
-        now = self._clock.now_us() // 1_000_000
+        now = self._now()
         if abs(now - seconds) > self._skew:
             raise S3Error(
                 "RequestTimeTooSkewed",
