@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -163,10 +162,7 @@ class AnyGateway:
 class _LoadOnMany(Load):
     """Goes on when one of the gateways is away."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.unavailable = 0
-        self._counted = threading.Lock()
+    may_refuse: ClassVar[bool] = True
 
     def _work(self, seed: int) -> None:
         self._on_and_on(super()._work, seed)
@@ -179,14 +175,6 @@ class _LoadOnMany(Load):
         while not self._stop.is_set():
             work(seeded.getrandbits(60))  # until something breaks
             time.sleep(0.05)
-
-    def note_unexpected(self, what: str, error: ClientError) -> None:
-        """A gateway may say that it can't serve now."""
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 503:
-            with self._counted:
-                self.unavailable += 1
-        else:
-            super().note_unexpected(what, error)
 
     def run(
         self, key: str, name: str, step: Step, call: Callable[[], Any], answered: Callable[[Any], Step] | None = None

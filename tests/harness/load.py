@@ -131,6 +131,7 @@ class Load(abc.ABC):
 
     actions: ClassVar[dict[str, int]]  # name of a method (client, key, body, random) -> weight
     sizes: ClassVar[tuple[int, ...]] = SIZES
+    may_refuse: ClassVar[bool] = False  # whether the server may say that it can't serve a request now
 
     def __init__(
         self, server: Door, history: History, *, seed: int, bucket: str, keys: int = 6, threads: int = 6
@@ -146,6 +147,7 @@ class Load(abc.ABC):
         self._client = server.client()  # shared: boto3 clients are safe among threads, and cost 0.1 s each
         self.bucket = bucket
         self.unexpected: list[str] = []
+        self.unavailable = 0  # answers with 503, where `may_refuse`
         self.cut_off = 0  # requests that were under way when the server died
 
     def start(self) -> None:
@@ -189,7 +191,11 @@ class Load(abc.ABC):
 
     def note_unexpected(self, what: str, error: ClientError) -> None:
         """An answer that no action knows what to make of."""
-        self.unexpected.append(f"{what}: {error}")
+        if self.may_refuse and error.response["ResponseMetadata"]["HTTPStatusCode"] == 503:
+            with self._history.lock:
+                self.unavailable += 1
+        else:
+            self.unexpected.append(f"{what}: {error}")
 
     @abc.abstractmethod
     def put_slowly(self, key: str, body: bytes, url: str) -> None:

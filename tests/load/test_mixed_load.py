@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from gateway.admin.client import AdminClient
-from tests.crash.rig import Rig
+from tests.crash.rig import BUCKET, Rig
+from tests.harness.history import LoadGenerator
 from tests.harness.linearizability import Operation
+from tests.harness.load import Load
 
 #: Seconds of one round: load, then a look at everything that it left.
 ROUND = 5.0
@@ -83,6 +85,17 @@ class Disturbance(threading.Thread):
             raise self.problem
 
 
+class ShortOfNodes(LoadGenerator):
+    """A write whose nodes leave while it is under way may be refused: its client has to send it again."""
+
+    may_refuse = True
+
+
+class LossyRig(Rig):
+    def new_load(self, seed: int, threads: int) -> Load:
+        return ShortOfNodes(self.server, self.history, seed=seed, bucket=BUCKET, threads=threads)
+
+
 @contextlib.contextmanager
 def disturbed(rig: Rig) -> Iterator[Disturbance]:
     disturbance = Disturbance(rig, rig.seeded.getrandbits(60))
@@ -101,15 +114,16 @@ def milliseconds(operations: list[Operation]) -> tuple[float, float]:
 
 @pytest.mark.timeout(300)
 def test_mixed_load(tmp_path: Path, rounds: int, figure: Callable[[str], None]) -> None:
-    rig = Rig(tmp_path, "load")
+    rig = LossyRig(tmp_path, "load")
     rig.start()
     held: list[float] = []
     operations: list[Operation] = []
-    absences = forced = 0
+    absences = forced = refused = 0
     began = time.monotonic()
     for _ in range(2 * rounds):
-        with disturbed(rig) as disturbance, rig.load(threads=8):
+        with disturbed(rig) as disturbance, rig.load(threads=8) as load:
             time.sleep(ROUND)
+        refused += load.unavailable
         absences += disturbance.absences
         forced += disturbance.forced
         held.append(memory(rig.server.pid))
@@ -118,10 +132,12 @@ def test_mixed_load(tmp_path: Path, rounds: int, figure: Callable[[str], None]) 
     seconds = time.monotonic() - began
     median, slowest = milliseconds(operations)
     figure(
-        f"{len(operations)} operations in {seconds:.0f} s, median {median:.0f} ms, 99th percentile {slowest:.0f} ms; "
-        f"{absences} absences of nodes, {forced} forced turns of workers; memory at most {max(held):.0f} MiB"
+        f"{len(operations)} operations in {seconds:.0f} s, median {median:.0f} ms, 99th percentile {slowest:.0f} ms, "
+        f"{refused} refused; {absences} absences of nodes, {forced} forced turns of workers; "
+        f"memory at most {max(held):.0f} MiB"
     )
     assert absences >= rounds
+    assert refused <= 2 * absences
     assert max(held) < MOST_MIB
     assert max(held) - max(held[: max(1, len(held) // 3)]) < GROWTH_MIB
     rig.finish()
