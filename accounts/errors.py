@@ -19,11 +19,11 @@ class AccountError(AtollError):
 
 
 class InvalidUser(AccountError):
-    """`field` names what is malformed; the value itself may be a secret and is never in the text."""
+    """`field` names what is malformed, `rule` says what it must be; the value may be a secret and is in neither."""
 
     def __init__(self, field: str, rule: str) -> None:
         super().__init__(f"the user's {field} is not valid: {rule}")
-        self.field = field
+        self.field, self.rule = field, rule
 
 
 class UserExists(AccountError):

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from accounts.errors import InvalidUser
 from accounts.quotas import MOST_BUCKETS, is_quota
+from accounts.types import AccessKey, User, check_user
 from catalog.postgres_engine.address import is_address
 from core import crashpoints
 from core.config import Duration, Layer, Secret, Size, environment_layer, file_layer, load
@@ -23,6 +25,18 @@ _NOT_SETTINGS = (CONFIG_VARIABLE, CATALOG_VARIABLE, COPY_VARIABLE, crashpoints.V
 DEFAULT_FILE = Path("atoll.toml")
 MOST_PROCESSES = 64
 ENOUGH_PROCESSES = 2
+
+
+#: What settings call a user's properties, where it is another name.
+_SETTING_OF = {"access key": "access_key_id", "secret key": "secret_access_key", "e-mail address": "email"}
+
+
+def _check_user(name: str, key_id: str, secret: Secret, canonical_id: str = "", email: str = "") -> None:
+    """Raises ValueError, before anything was made on disk."""
+    try:
+        check_user(User(canonical_id or "derived", name, email, (AccessKey(key_id, secret.reveal()),)))
+    except InvalidUser as error:
+        raise ValueError(f"{_SETTING_OF.get(error.field, error.field)} must be {error.rule}") from None
 
 
 def _check_max_buckets(most: int | None) -> None:
@@ -43,6 +57,7 @@ class UserSettings:
     max_buckets: int | None = None
 
     def __post_init__(self) -> None:
+        _check_user(self.name, self.access_key_id, self.secret_access_key, self.id, self.email)
         _check_max_buckets(self.max_buckets)
 
 
@@ -134,6 +149,8 @@ class Settings:
             ipaddress.ip_network(network, strict=False)
         if bool(self.access_key_id) != bool(self.secret_access_key):
             raise ValueError("access_key_id and secret_access_key belong together")
+        if self.access_key_id:
+            _check_user("root", self.access_key_id, self.secret_access_key)
         for what in ("name", "access_key_id", "id", "email"):
             values = [value for user in self.users if (value := getattr(user, what))]
             if what == "access_key_id":

@@ -139,7 +139,8 @@ def test_settings_that_cannot_be_used_end_with_code_2(tmp_path: Path) -> None:
     server = LiveServer(tmp_path / "site", config="lisen = '127.0.0.1:1'\n")
     assert "unknown key lisen, did you mean listen?" in refusal(server, 2)
     server = LiveServer(tmp_path / "clash", config=BAD_USER)
-    assert "users: the user's" in refusal(server, 2)
+    assert "users[0]: name must be 1 to 128 printable characters" in refusal(server, 2)
+    assert not server.data.exists()
 
 
 def test_a_port_in_use_is_refused_and_nothing_stays_locked(server: LiveServer, tmp_path: Path) -> None:

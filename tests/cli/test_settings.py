@@ -61,6 +61,9 @@ def test_users_and_lists() -> None:
     assert settings.users[0].secret_access_key.reveal() == "secretsecret"
 
 
+KEYS = "access_key_id = '{}'\nsecret_access_key = '{}'\n"
+
+
 @pytest.mark.parametrize(
     ("text", "environ", "message"),
     [
@@ -83,6 +86,17 @@ def test_users_and_lists() -> None:
         ("trusted_proxies = ['all']", {}, "'all' does not appear to be an IPv4 or IPv6 network"),
         ("= 5", {}, "atoll.toml is not valid TOML"),
         ("access_key_id = 'A'", {}, "access_key_id and secret_access_key belong together"),
+        (KEYS.format("ab", "secretsecret"), {}, "^(?!.*users).*access_key_id must be 3 to 128 letters"),
+        (KEYS.format("abc", "seven77"), {}, "^(?!.*users).*secret_access_key must be 8 to 256 printable"),
+        ("[[users]]\nname = 'x'\n" + KEYS.format("ab", "secretsecret"), {}, r"users\[0\]: access_key_id must be 3 to"),
+        ("[[users]]\nname = 'x'\n" + KEYS.format("abc", "seven77"), {}, r"users\[0\]: secret_access_key must be 8 to"),
+        ("[[users]]\nname = ' x'\n" + KEYS.format("abc", "secretsecret"), {}, r"users\[0\]: name must be 1 to 128"),
+        (
+            "[[users]]\nname = 'x'\nid = 'a b'\n" + KEYS.format("abc", "secretsecret"),
+            {},
+            r"users\[0\]: id must be 1 to",
+        ),
+        ("[[users]]\nname = 'x'\nemail = 'x'\n" + KEYS.format("abc", "secretsecret"), {}, r"email must be name@domain"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_the_reason(text: str, environ: dict[str, str], message: str) -> None:
@@ -96,17 +110,24 @@ def test_a_missing_file_is_named() -> None:
         load_settings({}, config=Path("none.toml"))
 
 
+def test_a_refused_secret_is_not_told() -> None:
+    write(KEYS.format("abc", "seven77"))
+    with pytest.raises(ConfigError) as caught:
+        load_settings({})
+    assert "seven77" not in str(caught.value)
+
+
 def test_two_users_with_one_key_are_refused() -> None:
-    user = '[[users]]\nname = "{}"\naccess_key_id = "K"\nsecret_access_key = "secretsecret"\n'
+    user = '[[users]]\nname = "{}"\naccess_key_id = "KEY"\nsecret_access_key = "secretsecret"\n'
     write(user.format("ann") + user.format("bob"))
-    with pytest.raises(ConfigError, match="two users have the access_key_id K"):
+    with pytest.raises(ConfigError, match="two users have the access_key_id KEY"):
         load_settings({})
 
 
 def test_secrets_do_not_show_themselves() -> None:
-    settings = load_settings({"ATOLL_ACCESS_KEY_ID": "KEY", "ATOLL_SECRET_ACCESS_KEY": "very secret"})
-    assert "very secret" not in repr(settings)
-    assert settings.secret_access_key == Secret("very secret")
+    settings = load_settings({"ATOLL_ACCESS_KEY_ID": "KEY", "ATOLL_SECRET_ACCESS_KEY": "very-secret"})
+    assert "very-secret" not in repr(settings)
+    assert settings.secret_access_key == Secret("very-secret")
 
 
 def test_every_default_survives_being_written_out() -> None:
