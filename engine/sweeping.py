@@ -57,17 +57,20 @@ class Sweeping:
             log.info("pieces of %d unknown epochs were found", len(unknown))
 
     async def dead_epochs(self) -> bool:
-        """Look through one node for one dead epoch's pieces that nothing references. False when there is no more."""
-        for epoch in await self._bodies.epochs.dead():
-            swept = self._swept.setdefault(epoch, set())
-            nodes = self._bodies.placer.nodes()
-            for node in nodes:
-                if node.id in swept or not self._bodies.placer.is_up(node.id):
-                    continue
-                if not node.backend.properties().supports_list or await self._sweep(node, epoch):
-                    swept.add(node.id)
-                    return True
-            if all(node.id in swept for node in nodes):
+        """Look through one node for what dead epochs wrote and nothing references, or forget an epoch that was looked
+        for on all. False when there is no more."""
+        dead = await self._bodies.epochs.dead()
+        nodes = self._bodies.placer.nodes()
+        for node in nodes:
+            due = [epoch for epoch in dead if node.id not in self._swept.setdefault(epoch, set())]
+            if not due or not self._bodies.placer.is_up(node.id):
+                continue
+            if not node.backend.properties().supports_list or await self._sweep(node, due):
+                for epoch in due:
+                    self._swept[epoch].add(node.id)
+                return True
+        for epoch in dead:
+            if all(node.id in self._swept[epoch] for node in nodes):
                 await self._bodies.epochs.forget(epoch)
                 del self._swept[epoch]
                 self._bodies.counters.epochs_collected += 1
@@ -75,13 +78,17 @@ class Sweeping:
                 return True
         return False
 
-    async def _sweep(self, node: Node, epoch: int) -> bool:
-        """Delete what a dead epoch left on one node. A backend that lists takes a piece's name as its locator. False
-        if the node did not let us go through it."""
+    async def _sweep(self, node: Node, epochs: Sequence[int]) -> bool:
+        """Delete what dead epochs left on one node, in one walk: a process and its guests die together, and one that
+        crashes again and again leaves many. A backend that lists takes a piece's name as its locator. False if the node
+        did not let us go through it."""
+        beginnings = {f"{epoch:016x}-" for epoch in epochs}
         batch: list[bytes] = []
         try:
-            async with aclosing(_listed(node, f"{epoch:016x}-")) as entries:
+            async with aclosing(_listed(node, _shared(min(beginnings), max(beginnings)))) as entries:
                 async for entry in entries:
+                    if entry.name[:17] not in beginnings:
+                        continue
                     batch.append(entry.name.encode())
                     if len(batch) >= _BATCH:
                         await self._sweep_batch(node, batch)
@@ -92,7 +99,7 @@ class Sweeping:
             return self._bodies.placer.is_up(node.id)
         except (BackendError, OSError, TimeoutError) as error:
             self._bodies.placer.observe(node.id, ok=False, seconds=0.0, error=error)
-            log.warning("pieces of epoch %d on node %s can't be listed: %s", epoch, node.name, error)
+            log.warning("pieces of %d dead epochs on node %s can't be listed: %s", len(epochs), node.name, error)
             return False
 
     async def _sweep_batch(self, node: Node, locators: Sequence[bytes]) -> None:
@@ -124,3 +131,9 @@ async def _listed(node: Node, prefix: str = "") -> AsyncGenerator[Entry, None]:
         except StopAsyncIteration:
             return
         yield entry
+
+
+def _shared(first: str, last: str) -> str:
+    """What two texts, and all between them in order, begin with."""
+    length = next((place for place, (one, other) in enumerate(zip(first, last, strict=True)) if one != other), None)
+    return first[:length]
