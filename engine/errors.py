@@ -6,6 +6,7 @@ EngineError
 ├── NoSuchUpload, InvalidPart(number), InvalidPartOrder, PartTooSmall(number, size, minimum), TooManyParts
 ├── PreconditionFailed(condition), ConditionalConflict
 ├── Unavailable          not enough nodes to write or to read now (503)
+├── RootKeyRotated       the root key was rotated, and this process has the former one (503)
 ├── Damaged              bytes that can't be had from any node, though enough answered (500, reported)
 └── StorageFull
 """
@@ -94,6 +95,10 @@ class ConditionalConflict(EngineError):
 
 class Unavailable(EngineError):
     """Not enough nodes answer to write or to read now."""
+
+
+class RootKeyRotated(EngineError):
+    """A bucket's key lies under another root key than this process has: the root was rotated elsewhere."""
 
 
 class Damaged(EngineError):

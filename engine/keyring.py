@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from catalog.interface import Catalog, Reader, Transaction
 from core.crashpoints import reach
 from core.errors import StartRefused
-from engine.errors import EngineError, Unavailable
+from engine.errors import EngineError, RootKeyRotated
 from engine.layout_data import BUCKET_KEY, ID, ROOT, bucket_key_key, prefix_end
 from engine.ports import KeyWrapper
 from engine.records_data import BUCKET_KEY_ROW, ROOT_ROW, BucketKeyRow, RootRow
@@ -150,6 +150,11 @@ class Keyring:
             raise WrongRootKey("the root key does not open the check value")
         return cls(catalog, wrapper)
 
+    def expect(self, following: KeyWrapper) -> None:
+        """Another process is about to put this root key in force: open, and wrap for, either from now on."""
+        if following.key_id != self._wrapper.key_id:
+            self._next = following
+
     @property
     def root_key_id(self) -> str:
         """The public fingerprint of the root in force."""
@@ -172,10 +177,10 @@ class Keyring:
         return BucketKeyRow(wraps=tuple((wrapper.key_id, wrapper.wrap(key, context)) for wrapper in wrappers))
 
     async def put_bucket_key(self, txn: Transaction, new: NewBucketKey) -> None:
-        """Store it with the bucket. Raises Unavailable if the root changed since it was made: the client retries."""
+        """Store it with the bucket. Raises RootKeyRotated if the root changed since it was made: the client retries."""
         root = await txn.get(ROOT)
         if root is None or ROOT_ROW.decode(root).key_id not in [key_id for key_id, _ in new.row.wraps]:
-            raise Unavailable("the root key was rotated meanwhile")
+            raise RootKeyRotated("the root key was rotated meanwhile")
         txn.put(bucket_key_key(new.bucket_id, new.version), BUCKET_KEY_ROW.encode(new.row))
 
     async def delete_bucket_keys(self, txn: Transaction, bucket_id: bytes) -> None:
@@ -199,11 +204,12 @@ class Keyring:
             self._current[bucket_id] = version
 
     def _unwrap(self, bucket_id: bytes, version: int, row: BucketKeyRow) -> bytes:
+        """Raises RootKeyRotated."""
         for wrapper in (self._wrapper, self._next):
             for key_id, wrapped in row.wraps:
                 if wrapper is not None and wrapper.key_id == key_id:
                     return wrapper.unwrap(wrapped, _context(bucket_id, version))
-        raise KeyUnavailable("a bucket key is wrapped by another root key")
+        raise RootKeyRotated("a bucket key is wrapped by another root key")
 
     def forget(self, bucket_id: bytes) -> None:
         """Drop a deleted bucket's keys from memory."""

@@ -223,6 +223,7 @@ _ENGINE: dict[type[AtollError], Callable[[AtollError], S3Error]] = {
     engine_errors.PreconditionFailed: _precondition,
     engine_errors.ConditionalConflict: _plain("ConditionalRequestConflict"),
     engine_errors.Unavailable: _unavailable,
+    engine_errors.RootKeyRotated: _plain("ServiceUnavailable"),  # another process, or gateway, can serve
     engine_errors.StorageFull: _storage_full,
     CatalogFull: _storage_full,
     CatalogMoving: _moving,

@@ -76,6 +76,7 @@ class Guest(Rooms):
         self.catalog = await GuestCatalog.open(self.settings.data / "catalog", catalog, on_lost=_host_gone)
         on_close(self.catalog.close)
         await self.furnish(may_create=False)
+        self._expect_key()  # the rotation may have begun before it could be told
         keeper = EpochKeeper(
             self.epochs,
             expiry=math.inf,  # the host judges who lives: while it is stopped nobody can tell
@@ -125,6 +126,9 @@ class Guest(Rooms):
             self._tell_figures(message.number)
         elif isinstance(message, messages.Ping):
             self._done(message.number)
+        elif isinstance(message, messages.ExpectKey):
+            self._expect_key()
+            self._done(message.number)
         elif isinstance(message, messages.Tidy):
             self._tidy(message.number)
         elif isinstance(message, messages.Page) and message.number in self._pages:
@@ -142,6 +146,11 @@ class Guest(Rooms):
 
     def _done(self, number: int) -> None:
         self._channel.send(messages.encode(messages.Figures(number, [], last=True)))
+
+    def _expect_key(self) -> None:
+        """Know the root key that a rotation is about to put in force."""
+        if hasattr(self, "deployment") and (following := self.deployment.key_file.read_next()) is not None:
+            self.deployment.keyring.expect(following)
 
     def _tidy(self, number: int) -> None:
         async def tidy() -> None:

@@ -34,6 +34,13 @@ class Ping(msgspec.Struct, tag=11):
     number: int
 
 
+class ExpectKey(msgspec.Struct, tag=12):
+    """To a guest: the next root key, whose file is there, is about to be put in force. Answered by `Figures` without
+    any, once the guest opens what lies under either."""
+
+    number: int
+
+
 class Tidy(msgspec.Struct, tag=10):
     """To a guest: look which nodes are there, hand over what you know to be superfluous, and publish how far back your
     reads can still see. Answered by `Figures` without any."""
@@ -71,7 +78,7 @@ class Page(msgspec.Struct, tag=9):
     last: bool
 
 
-Message = Serve | Reload | TellFigures | Ping | Tidy | Figures | Ready | Settle | TellPage | Page
+Message = Serve | Reload | TellFigures | Ping | ExpectKey | Tidy | Figures | Ready | Settle | TellPage | Page
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Message).decode

@@ -60,6 +60,10 @@ class _Guest:
         """See `Guests.tidy`; as far as it can in time."""
         await self._ask(messages.Tidy, _TIDINESS)
 
+    async def expect_key(self) -> bool:
+        """See `Guests.expect_key`."""
+        return await self._ask(messages.ExpectKey, _TIDINESS) is not None
+
     async def watch(self) -> None:
         """From when it is ready: notice whether it hangs. Runs until cancelled."""
         while True:
@@ -74,7 +78,7 @@ class _Guest:
                     log.info("a process of the gateway answers again", extra={"fields": fields})
 
     async def _ask(
-        self, kind: type[messages.TellFigures | messages.Tidy | messages.Ping], seconds: float
+        self, kind: type[messages.TellFigures | messages.Tidy | messages.Ping | messages.ExpectKey], seconds: float
     ) -> list[Figure] | None:
         number = self._number = self._number + 1
         future: asyncio.Future[list[Figure]] = asyncio.get_running_loop().create_future()
@@ -166,6 +170,12 @@ class Guests:
         """Have all hand over what only they know to be superfluous, and publish how far back their reads can still see:
         for whoever wants everything collected now."""
         await asyncio.gather(*(guest.tidy() for guest in self._ready()))
+
+    async def expect_key(self) -> bool:
+        """Before the next root key, whose file is there, is put in force: have all that run know it. False if one does
+        not answer. One that starts later looks for the file itself."""
+        running = [guest for guest in self._seats if guest is not None]
+        return all(await asyncio.gather(*(guest.expect_key() for guest in running)))
 
     def _ready(self) -> list[_Guest]:
         return [guest for guest in self._seats if guest is not None and guest.serves]

@@ -191,6 +191,8 @@ class GatewayOperations:
         async with self._exclusive:
             old = held.key_file.read()
             new = held.key_file.make_next()
+            if not await self._gateway.guests.expect_key():
+                raise OperationRefused("a process of the gateway does not answer: it would be left with the former key")
             wrapped = 0
 
             def count(done: int) -> None:
@@ -209,7 +211,8 @@ class GatewayOperations:
                     await rotation
                 if rotation.exception() is None:
                     held.key_file.advance(old)
-            await self._gateway.guests.renew()  # they hold the former key
+            await self._gateway.guests.renew()  # they hold the former key, and wrapped for both
+            await held.keyring.finish_rotation()
             yield {"wrapped": total, "key_id": new.key_id, "end": True}
 
     async def backup(self, target: Path) -> AsyncIterator[dict[str, Any]]:

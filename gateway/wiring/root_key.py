@@ -77,7 +77,12 @@ class RootKeyFile:
             os.link(self.path, kept)
             sync_folder(self.path.parent)
         reach("rotation-kept")
-        self._next.replace(self.path)
+        try:
+            self._next.replace(self.path)
+        except FileNotFoundError:
+            if self.read().key_id == old.key_id:
+                raise
+            # A process that started meanwhile has seen the catalog ahead of the files, and did the same.
         sync_folder(self.path.parent)
 
 

@@ -360,3 +360,33 @@ def test_numbers_that_make_no_sense_are_refused(tmp_path: Path, env: dict[str, s
     with pytest.raises(ServerFailed, match=reason):
         family.start()
     assert not family.data.exists()
+
+
+def test_what_is_made_while_the_root_key_is_rotated_is_known_to_all(family: Family, each: list[Any]) -> None:
+    """A process that has the former root key only could not open the keys of buckets that another one makes then."""
+    admin = AdminClient(family.data)
+    ended = threading.Event()
+
+    def rotate() -> None:
+        try:
+            for _ in range(3):
+                for _ in admin.stream("POST", "/keys/rotate"):
+                    pass
+        finally:
+            ended.set()
+
+    rotating = threading.Thread(target=rotate)
+    rotating.start()
+    made = 0
+    try:
+        while not ended.is_set():
+            made += 1
+            name = f"made-{made}"
+            each[made % COUNT].create_bucket(Bucket=name)
+            for client in each:
+                client.put_object(Bucket=name, Key="key", Body=name.encode() * 500)
+                assert client.get_object(Bucket=name, Key="key")["Body"].read() == name.encode() * 500
+    finally:
+        rotating.join()
+    assert made > 10
+    family.wait_until_whole()
