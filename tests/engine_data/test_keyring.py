@@ -11,7 +11,7 @@ from catalog.interface import Reader
 from catalog.memory import MemoryCatalog
 from core import crashpoints
 from core.errors import StartRefused
-from engine.errors import Unavailable
+from engine.errors import RootKeyRotated
 from engine.keyring import Keyring, KeyUnavailable, LocalKeyWrapper, WrongRootKey
 from engine.layout_data import BUCKET_KEY, prefix_end
 from engine.records_data import BUCKET_KEY_ROW
@@ -125,8 +125,31 @@ async def test_bucket_created_with_a_key_of_the_old_root_is_refused() -> None:
     keyring, _ = await make(catalog, LocalKeyWrapper(os.urandom(32)))
     late = keyring.new_bucket_key(os.urandom(16))
     await keyring.rotate(LocalKeyWrapper(os.urandom(32)))
-    with pytest.raises(Unavailable):
+    with pytest.raises(RootKeyRotated):
         await catalog.transact(lambda txn: keyring.put_bucket_key(txn, late))
+
+
+async def test_who_expects_the_next_root_goes_on_over_a_rotation() -> None:
+    """And who was not told says so: a bucket whose key it can't open is there all the same."""
+    catalog = MemoryCatalog()
+    old, new = LocalKeyWrapper(os.urandom(32)), LocalKeyWrapper(os.urandom(32))
+    rotating, _ = await make(catalog, old)
+    told, untold = await Keyring.open(catalog, old), await Keyring.open(catalog, old)
+    told.expect(new)
+    await rotating.rotate(new)
+    made = rotating.new_bucket_key(os.urandom(16))
+    await catalog.transact(lambda txn: rotating.put_bucket_key(txn, made))
+    content = told.new_content_key()
+    wrapped = await told.wrap_content_key(made.bucket_id, made.bucket_id, 77, content)
+    assert await rotating.unwrap_content_key(made.bucket_id, made.bucket_id, 77, wrapped) == content
+    late = told.new_bucket_key(os.urandom(16))
+    await catalog.transact(lambda txn: told.put_bucket_key(txn, late))
+    await rotating.finish_rotation()
+    assert await wraps(catalog) == [(new.key_id,)] * (BUCKETS + 2)
+    with pytest.raises(RootKeyRotated):
+        await untold.wrap_content_key(made.bucket_id, made.bucket_id, 77, content)
+    with pytest.raises(RootKeyRotated):
+        await untold.unwrap_content_key(made.bucket_id, made.bucket_id, 77, wrapped)
 
 
 def test_root_key_files(tmp_path: Path) -> None:
