@@ -23,7 +23,7 @@ from typing import NamedTuple
 import msgspec
 
 from catalog.errors import CatalogClosed, CatalogError, FeedTrimmed
-from catalog.interface import Catalog, Reader, Transaction
+from catalog.interface import Catalog, Glance, Reader, Transaction
 from catalog.keys import prefix_end, read_terminated, read_u64, u64
 from core.clock import Clock
 from core.ids import new_id
@@ -70,6 +70,7 @@ class Buckets:
 
     def __init__(self, catalog: Catalog, keyring: Keyring, clock: Clock, quota: BucketQuota | None = None) -> None:
         self._catalog = catalog
+        self._glance: Glance | None = getattr(catalog, "glance", None)
         self._keyring = keyring
         self._clock = clock
         self._quota = quota
@@ -167,7 +168,12 @@ class Buckets:
                 raise NoSuchBucket("no such bucket")
             return await _load(reader, bucket_id)
 
-        bucket = await self._catalog.read(look)
+        # Most reads and writes ask for a bucket that is known, and only whether it is still as it was.
+        raws = self._glance((BUCKET + cached.id,)) if cached is not None and self._glance is not None else None
+        if cached is not None and raws is not None and raws[0] is not None:
+            bucket = self.live(cached, raws[0])
+        else:
+            bucket = await self._catalog.read(look)
         if bucket is not cached and forgets == self._forgets:
             if len(self._by_name) >= CACHE_SIZE:
                 self._forget(next(iter(self._names)))

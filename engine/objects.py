@@ -125,7 +125,7 @@ async def put_object(
     context: Context,
     bucket: Bucket,
     key: str,
-    source: Source,
+    source: Source | bytes,
     *,
     attributes: ObjectAttributes,
     digests: Sequence[Digest],

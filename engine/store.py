@@ -115,7 +115,7 @@ class ObjectStore:
         self,
         bucket: Bucket,
         key: str,
-        source: Source,
+        source: Source | bytes,
         *,
         attributes: ObjectAttributes,
         digests: Sequence[Digest] = (),

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
 
 from core.buffers import Buffer, Source
 from engine.types import Digest
+
+
+async def one_chunk(data: bytes) -> AsyncIterator[Buffer]:
+    """A source of what is there whole."""
+    yield data
 
 
 class Intake:

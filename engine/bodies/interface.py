@@ -61,7 +61,7 @@ class Bodies(Protocol):
 
     async def store(
         self,
-        source: Source,
+        source: Source | bytes,
         *,
         content_key: bytes,
         storage_class: str,

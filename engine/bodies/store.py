@@ -17,7 +17,7 @@ from core.crashpoints import reach
 from core.ids import new_id, new_ordered_id
 from engine import references
 from engine.bodies.download import Download
-from engine.bodies.intake import BufferPool, DigestLine, Intake
+from engine.bodies.intake import BufferPool, DigestLine, Intake, one_chunk
 from engine.bodies.interface import MAX_FETCH, BodyRef, StoredBody
 from engine.bodies.locations import Locations
 from engine.bodies.placed import Inline, Segments, Staged, Waiting
@@ -129,7 +129,7 @@ class BodyStore:
 
     async def store(
         self,
-        source: Source,
+        source: Source | bytes,
         *,
         content_key: bytes,
         storage_class: str,
@@ -141,7 +141,9 @@ class BodyStore:
         kind = self.classes.get(storage_class)
         body_id = self._new_id()
         sealer = BodySealer(derive_body_key(content_key, body_id), body_id)
-        intake = Intake(source)
+        if isinstance(source, bytes) and len(source) <= PACK_LIMIT:
+            return await self._store_small(source, sealer, kind.name, digests, finish)
+        intake = Intake(one_chunk(source) if isinstance(source, bytes) else source)
         data, whole = await intake.small(PACK_LIMIT)
         if whole:
             return await self._store_small(data, sealer, kind.name, digests, finish)

@@ -63,6 +63,11 @@ class RequestBody(Protocol):
         slow."""
         ...
 
+    def whole(self) -> bytes | None:
+        """All of the plaintext, instead of `source`, where it has come already and needs no decoding: a small body
+        comes with its head. None for any other. Raises what `source` does."""
+        ...
+
     def take_payload_hash(self) -> str:
         """The hex SHA-256 that the client signed for the whole payload, "" when there is none. Once taken, the source
         leaves its verification to the caller (which computes it in threads beside the pipeline)."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import socket
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
@@ -24,6 +27,35 @@ def test_bytes_come_back_with_their_md5_as_etag(main: Any, bucket: str, size: in
     read = main.get_object(Bucket=bucket, Key="key")
     assert read["Body"].read() == body
     assert (read["ETag"], read["ContentLength"]) == (answer["ETag"], size)
+
+
+@pytest.mark.parametrize("size", [0, 1, 10_000, 200_000])
+@pytest.mark.parametrize("apart", [False, True], ids=["with-its-head", "after-it"])
+def test_a_body_may_come_with_its_head_or_after_it(
+    server: LiveServer, main: Any, bucket: str, size: int, apart: bool
+) -> None:
+    body = b"0123456789" * (size // 10) + b"x" * (size % 10)
+    target = urlsplit(main.generate_presigned_url("put_object", {"Bucket": bucket, "Key": "key"}))
+
+    def put(md5: bytes) -> bytes:
+        head = (
+            f"PUT {target.path}?{target.query} HTTP/1.1\r\nHost: {target.netloc}\r\nConnection: close\r\n"
+            f"Content-MD5: {base64.b64encode(md5).decode()}\r\nContent-Length: {size}\r\n\r\n"
+        ).encode()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall(head if apart else head + body)
+            if apart:
+                time.sleep(0.1)
+                connection.sendall(body)
+            return connection.makefile("rb").read()
+
+    refusal = put(hashlib.md5(b"another").digest())
+    assert refusal.startswith(b"HTTP/1.1 400 ")
+    assert b"<Code>BadDigest</Code>" in refusal
+    with refused("NoSuchKey", 404):
+        main.get_object(Bucket=bucket, Key="key")
+    assert put(hashlib.md5(body).digest()).startswith(b"HTTP/1.1 200 ")
+    assert main.get_object(Bucket=bucket, Key="key")["Body"].read() == body
 
 
 @pytest.mark.parametrize(

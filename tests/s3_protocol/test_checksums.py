@@ -42,6 +42,9 @@ class Body:
     async def source(self) -> AsyncIterator[Buffer]:
         yield self.data
 
+    def whole(self) -> bytes | None:
+        return self.data
+
     def take_payload_hash(self) -> str:
         return self.sha256
 

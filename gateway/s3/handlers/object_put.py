@@ -20,10 +20,11 @@ async def put_object(services: Services, request: S3Request) -> S3Response:
     condition = write_condition(params)
     integrity = Integrity(request.headers, request.body)
     await arrive(services, bucket, request.key, condition)
+    data = request.body.whole()
     info: ObjectInfo = await services.store.put_object(
         bucket,
         request.key,
-        request.body.source(),
+        request.body.source() if data is None else data,
         attributes=attributes,
         digests=integrity.digests,
         finish=integrity.finish,

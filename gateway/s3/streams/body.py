@@ -75,6 +75,23 @@ class HttpBody:
         """The client holds its body back until it is asked for, and was not."""
         return self._expects and not self._began
 
+    def whole(self) -> bytes | None:
+        """See RequestBody."""
+        content = self._request.content
+        if self._chunked or self._expects or not content.is_eof() or content.exception() is not None:
+            return None
+        assert not self._began, "a body can be read once"
+        self._began = True
+        data = content.read_nowait()
+        self.received += len(data)
+        if self.length is not None and len(data) != self.length:
+            raise _wrong_length(framed=False)
+        if self.limit and len(data) > self.limit:
+            raise _too_large(self.limit)
+        if self._payload_hash:
+            require_payload_hash(self._payload_hash, sha256(data).digest())
+        return data
+
     async def source(self) -> AsyncIterator[Buffer]:
         """See RequestBody."""
         assert not self._began, "a body can be read once"
@@ -95,9 +112,9 @@ class HttpBody:
             for chunk in (received,) if decoder is None else decoder.feed(received):
                 count += len(chunk)
                 if expected is not None and count > expected:
-                    raise _wrong_length(self._chunked)
+                    raise _wrong_length(framed=self._chunked)
                 if self.limit and count > self.limit:
-                    raise S3Error("EntityTooLarge", fields={"MaxSizeAllowed": str(self.limit)})
+                    raise _too_large(self.limit)
                 if digest is not None:
                     digest.update(chunk)
                 yield chunk
@@ -105,7 +122,7 @@ class HttpBody:
             decoder.close()
             self.trailers = decoder.trailers
         if expected is not None and count != expected:
-            raise _wrong_length(self._chunked)
+            raise _wrong_length(framed=self._chunked)
         if digest is not None:
             require_payload_hash(self._payload_hash, digest.digest())
 
@@ -134,6 +151,10 @@ class HttpBody:
             raise S3Error("IncompleteBody", "The request body terminated unexpectedly") from None
 
 
-def _wrong_length(chunked: bool) -> S3Error:
-    name = "x-amz-decoded-content-length" if chunked else "Content-Length"
+def _too_large(limit: int) -> S3Error:
+    return S3Error("EntityTooLarge", fields={"MaxSizeAllowed": str(limit)})
+
+
+def _wrong_length(*, framed: bool) -> S3Error:
+    name = "x-amz-decoded-content-length" if framed else "Content-Length"
     return S3Error("IncompleteBody", f"You did not provide the number of bytes specified by the {name} HTTP header")
