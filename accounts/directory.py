@@ -38,6 +38,8 @@ class Directory:
         self._ids: dict[str, User] = {}
         self._emails: dict[str, User] = {}
         self._follower: asyncio.Task[None] | None = None
+        self._position: int | None = None  # the feed up to here was applied
+        self._one = asyncio.Lock()  # of two that read users, the one that read later must apply later
         _refuse_clashes(self._declared)
         self._index()
 
@@ -57,6 +59,13 @@ class Directory:
         """The key's principal and secret; None for an unknown or revoked key."""
         return self._keys.get(access_key_id)
 
+    async def catch_up(self) -> None:
+        """Count what was committed until now, by whichever process, without waiting for the next look at the feed: for
+        a key that is not known. Raises CatalogError."""
+        if self._position is not None:
+            with contextlib.suppress(FeedTrimmed):  # then all are about to be read anew
+                await self._apply(self._position)
+
     def by_id(self, canonical_id: str) -> User | None:
         return self._ids.get(canonical_id)
 
@@ -68,12 +77,14 @@ class Directory:
         return [*self._declared, *(self._stored[name] for name in sorted(self._stored))]
 
     async def _load(self) -> int:
-        # The sequence is taken first: what commits in between is seen twice, never missed.
-        sequence = await self._catalog.sequence()
-        self._stored = {}
-        for record in await self._catalog.read(scan_users):
-            self._admit(record)
-        self._index()
+        async with self._one:
+            # The sequence is taken first: what commits in between is seen twice, never missed.
+            sequence = await self._catalog.sequence()
+            records = await self._catalog.read(scan_users)
+            self._stored = {}
+            for record in records:
+                self._admit(record)
+            self._index()
         return sequence
 
     def _admit(self, record: UserRecord) -> None:
@@ -87,6 +98,7 @@ class Directory:
 
     async def _follow(self, sequence: int | None) -> None:
         while True:
+            self._position = sequence
             try:
                 sequence = await (self._load() if sequence is None else self._advance(sequence))
                 await asyncio.sleep(_PAUSE_SECONDS)
@@ -122,12 +134,13 @@ class Directory:
         async def fetch(reader: Reader) -> list[bytes | None]:
             return await reader.get_many([user_key(name) for name in names])
 
-        for name, value in zip(names, await self._catalog.read(fetch), strict=True):
-            if value is None:
-                self._stored.pop(name, None)
-            else:
-                self._admit(USER.decode(value))
-        self._index()
+        async with self._one:
+            for name, value in zip(names, await self._catalog.read(fetch), strict=True):
+                if value is None:
+                    self._stored.pop(name, None)
+                else:
+                    self._admit(USER.decode(value))
+            self._index()
 
     def _index(self) -> None:
         keys: dict[str, tuple[Principal, str]] = {}

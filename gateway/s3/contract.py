@@ -139,6 +139,10 @@ class KeyDirectory(Protocol):
         """The key's principal and secret; None for an unknown, disabled or revoked key."""
         ...
 
+    async def catch_up(self) -> None:
+        """Learn what other processes have changed until now: a key that was just made must not be refused."""
+        ...
+
 
 class UserDirectory(Protocol):
     def by_id(self, canonical_id: str) -> User | None: ...

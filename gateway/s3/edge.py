@@ -116,6 +116,7 @@ class S3Edge:
         self._compiled = {name: _Compiled(model.operations[name], handler) for name, handler in every.items()}
         self._router = Router(model)
         self._addressing = Addressing(settings.base_domains)
+        self._keys = keys
         self._authenticator = Authenticator(keys, clock, region=settings.region, skew=settings.clock_skew)
         self._settings = settings
         self._proxies = proxies or TrustedProxies(())
@@ -164,7 +165,13 @@ class S3Edge:
         if "X-Amz-Signature" in query:
             headers = call.headers = _with_hoisted(headers, query)
         compiled = self._route(call, level, raw_path, query, headers)
-        identity = self._authenticator.authenticate(parts)
+        try:
+            identity = self._authenticator.authenticate(parts)
+        except S3Error as error:
+            if error.code != "InvalidAccessKeyId":
+                raise
+            await self._keys.catch_up()
+            identity = self._authenticator.authenticate(parts)
         peer = self._proxies.peer(http)
         params = compiled.parser.parse(bucket, key, query, headers)
         body = call.body = HttpBody(http, headers, identity.payload, identity.seed)

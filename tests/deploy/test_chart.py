@@ -16,6 +16,7 @@ from tests.deploy.programs import ROOT, SCHEMAS, program, run
 
 CHART = ROOT / "helm" / "atoll"
 SETS = sorted((CHART / "ci").glob("*-values.yaml"))
+FROM_A_SECRET = {"ATOLL_ACCESS_KEY_ID": "AKFROMASECRET", "ATOLL_SECRET_ACCESS_KEY": "secret-from-a-secret"}
 SECRETS: dict[str, Any] = {"secrets.existing": "keys"}
 
 
@@ -140,7 +141,7 @@ def test_a_pod_has_the_time_that_its_drain_takes(values: Path) -> None:
 def test_every_variable_is_a_setting_of_the_program(values: Path) -> None:
     (deployment,) = of_kind(rendered(values), "Deployment")
     variables = {
-        one["name"]: one.get("value", "postgresql://host/from-a-secret")
+        one["name"]: one.get("value", FROM_A_SECRET.get(one["name"], "postgresql://host/from-a-secret"))
         for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]
     }
     assert len(variables) >= 7

@@ -390,3 +390,16 @@ def test_what_is_made_while_the_root_key_is_rotated_is_known_to_all(family: Fami
         rotating.join()
     assert made > 10
     family.wait_until_whole()
+
+
+def test_a_user_that_was_just_added_is_known_to_all(family: Family) -> None:
+    """Also where a process has looked at the feed of users a moment ago."""
+    family.wait_until_whole()
+    admin = AdminClient(family.data)
+    for number in range(10):
+        user = admin.call("POST", "/users", {"name": f"user-{number}"})
+        keys = {"aws_access_key_id": user["access_key_id"], "aws_secret_access_key": user["secret_access_key"]}
+        clients = [family.client(**keys) for _ in range(COUNT)]
+        assert [code(client.list_buckets) for client in clients] == [""] * COUNT
+        for client in clients:
+            client.close()
