@@ -70,7 +70,8 @@ class Buckets:
 
     def __init__(self, catalog: Catalog, keyring: Keyring, clock: Clock, quota: BucketQuota | None = None) -> None:
         self._catalog = catalog
-        self._glance: Glance | None = getattr(catalog, "glance", None)
+        #: Of the catalog, where it offers that.
+        self.glance: Glance | None = getattr(catalog, "glance", None)
         self._keyring = keyring
         self._clock = clock
         self._quota = quota
@@ -169,7 +170,7 @@ class Buckets:
             return await _load(reader, bucket_id)
 
         # Most reads and writes ask for a bucket that is known, and only whether it is still as it was.
-        raws = self._glance((BUCKET + cached.id,)) if cached is not None and self._glance is not None else None
+        raws = self.glance((BUCKET + cached.id,)) if cached is not None and self.glance is not None else None
         if cached is not None and raws is not None and raws[0] is not None:
             bucket = self.live(cached, raws[0])
         else:

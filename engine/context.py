@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from catalog.interface import Catalog, Glance
+from catalog.interface import Catalog
 from core.clock import Clock
 from engine.bodies import Bodies
 from engine.buckets import Buckets
@@ -16,7 +16,6 @@ from engine.ports import CommitObserver
 @dataclass(frozen=True, slots=True)
 class Context:
     catalog: Catalog
-    glance: Glance | None  # of the catalog, where it offers that
     bodies: Bodies
     keyring: Keyring
     clock: Clock

@@ -204,7 +204,6 @@ class Keyring:
             self._current[bucket_id] = version
 
     def _unwrap(self, bucket_id: bytes, version: int, row: BucketKeyRow) -> bytes:
-        """Raises RootKeyRotated."""
         for wrapper in (self._wrapper, self._next):
             for key_id, wrapped in row.wraps:
                 if wrapper is not None and wrapper.key_id == key_id:

@@ -197,7 +197,7 @@ async def open_object(context: Context, bucket: Bucket, key: str, version_id: st
 async def open_latest(context: Context, name: str, key: str) -> tuple[Bucket, OpenObject | EngineError]:
     """A bucket and the latest version of a key in it, of one state of the catalog; or the bucket, and why there is no
     such version. Raises NoSuchBucket."""
-    buckets, glance = context.buckets, context.glance
+    buckets, glance = context.buckets, context.buckets.glance
     bucket = buckets.cached(name) or await buckets.get(name)
     pin = context.bodies.pin()
     try:

@@ -60,9 +60,7 @@ class ObjectStore:
         quota: BucketQuota | None = None,
     ) -> None:
         self._buckets = Buckets(catalog, keyring, clock, quota)
-        self._context = Context(
-            catalog, getattr(catalog, "glance", None), bodies, keyring, clock, self._buckets, tuple(observers)
-        )
+        self._context = Context(catalog, bodies, keyring, clock, self._buckets, tuple(observers))
 
     async def start(self) -> None:
         """Begin to follow the change feed, which keeps the bucket cache fresh. Call once, before serving."""

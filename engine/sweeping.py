@@ -61,8 +61,10 @@ class Sweeping:
         for on all. False when there is no more."""
         dead = await self._bodies.epochs.dead()
         nodes = self._bodies.placer.nodes()
+        for epoch in dead:
+            self._swept.setdefault(epoch, set())
         for node in nodes:
-            due = [epoch for epoch in dead if node.id not in self._swept.setdefault(epoch, set())]
+            due = [epoch for epoch in dead if node.id not in self._swept[epoch]]
             if not due or not self._bodies.placer.is_up(node.id):
                 continue
             if not node.backend.properties().supports_list or await self._sweep(node, due):

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.disk import DiskBackend
 from backends.errors import RetryLater
-from backends.interface import Entry
 from catalog.epochs import Epochs
 from catalog.errors import CatalogFull
 from catalog.interface import Transaction
@@ -270,31 +268,6 @@ async def test_pieces_of_a_dead_epoch_are_collected(world: World) -> None:
     assert len(world.files()) == 6
     await world.check(kept)
     assert world.bodies.counters.epochs_collected >= 1
-    assert await world.epochs.dead() == []
-
-
-async def test_pieces_of_many_dead_epochs_are_looked_for_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that crashes again and again leaves epochs by the hundred: each by itself would list every node."""
-    kept = await world.keep(os.urandom(2 * MIB))
-    for _ in range(4):
-        await world.bodies.store(
-            chunks(os.urandom(2 * MIB)), content_key=new_key(), storage_class="STANDARD", finish=no_outcome
-        )
-        await world.close()
-        await world.open()
-    assert len(await world.epochs.dead()) >= 4
-    listed: list[DiskBackend] = []
-    list_pieces = DiskBackend.list
-
-    def count(self: DiskBackend, prefix: str = "") -> AsyncIterator[Entry]:
-        listed.append(self)
-        return list_pieces(self, prefix)
-
-    monkeypatch.setattr(DiskBackend, "list", count)
-    await run(CollectionWorker(world.bodies))
-    assert len(listed) == len(set(listed)) == 6
-    assert len(world.files()) == 6
-    await world.check(kept)
     assert await world.epochs.dead() == []
 
 
