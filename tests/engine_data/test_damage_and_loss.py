@@ -77,6 +77,7 @@ async def test_three_nodes_lost_is_unavailable_then_returns(world: World) -> Non
     kept = [await world.keep(os.urandom(size)) for size in (5 * MIB, 70 * MIB)]
     for number in (1, 2, 3):
         (world.folder / "nodes" / str(number)).rename(world.folder / f"away-{number}")
+    await asyncio.sleep(1.2)  # until the backends look again whether their folders are still there
     for each in kept:
         with pytest.raises(Unavailable):
             await world.read(each)

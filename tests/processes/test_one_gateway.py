@@ -56,7 +56,8 @@ def each(family: Family) -> Iterator[list[Any]]:
     clients = [family.client(config=Config(max_pool_connections=1)) for _ in range(COUNT)]
     for client in clients:
         client.list_buckets()
-    assert connections() == [1] * COUNT
+    # A guest may have answered before the host has let go of the connection that it handed over.
+    within(EVERYWHERE, lambda: connections() == [1] * COUNT)
     yield clients
     for client in clients:
         client.close()
