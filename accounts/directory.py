@@ -121,9 +121,7 @@ class Directory:
         more = True
         while more:
             changes = await self._catalog.changes(after, limit=_CHANGES)
-            names.update(
-                bytes(key)[len(USERS) :].decode() for change in changes for key in change.keys if key.startswith(USERS)
-            )
+            names.update(key[len(USERS) :].decode() for change in changes for key in change.under(USERS))
             after = changes[-1].sequence if changes else after
             more = len(changes) == _CHANGES
         if names:

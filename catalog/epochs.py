@@ -103,8 +103,9 @@ class Epochs:
         self._alone = alone
         self._clock = clock
         self._pins: dict[int, int] = {}  # how many pins of each sequence are out
-        self._state_key = _STATES + u64(epoch)
-        self._living = STATE_ROW.encode(StateRow(state=EpochState.LIVING))
+        #: The row that `guard` reads, and what it usually holds.
+        self.state_key: Final = _STATES + u64(epoch)
+        self.living: Final = STATE_ROW.encode(StateRow(state=EpochState.LIVING))
         self._observed: dict[int, tuple[bytes | None, float]] = {}  # epoch -> its beat, and since when it is that
         self._looked = float("-inf")  # when that was last brought up to date, on the monotonic clock
         #: This process's epoch: the prefix of the names of all pieces that it writes.
@@ -146,8 +147,8 @@ class Epochs:
     async def guard(self, txn: Reader) -> None:
         """Belongs into every transaction that commits pieces of this process. Raises EpochLost if it was marked
         dead: then those pieces may be collected any time, and the process should end."""
-        stored = await txn.get(self._state_key)
-        if stored != self._living and (stored is None or STATE_ROW.decode(stored).state is not EpochState.LIVING):
+        stored = await txn.get(self.state_key)
+        if stored != self.living and (stored is None or STATE_ROW.decode(stored).state is not EpochState.LIVING):
             raise EpochLost(f"epoch {self.epoch} of this process was marked dead")
 
     @property
@@ -260,7 +261,7 @@ class Epochs:
             states = await txn.get_many([_STATES + u64(epoch) for epoch in silent])
             now_beats = await txn.get_many([_BEATS + u64(epoch) for epoch in silent])
             for (epoch, beat), state, now_beat in zip(silent.items(), states, now_beats, strict=True):
-                if now_beat == beat and state == self._living:
+                if now_beat == beat and state == self.living:
                     _bury(txn, epoch)
                     expired.append(epoch)
             return expired

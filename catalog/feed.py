@@ -9,7 +9,6 @@ read.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -48,12 +47,27 @@ FEED_ROW: Final = Codec(FeedRow)
 _read_time: Final = msgspec.msgpack.Decoder(FeedRowTime).decode
 
 
-@dataclass(frozen=True, slots=True)
 class FeedChange:
-    """One entry of the feed (see `catalog.interface.Change`)."""
+    """One entry of the feed (see `catalog.interface.Change`). Its keys are decoded when they are asked for: most who
+    follow the feed look for a few keys among very many."""
 
-    sequence: int
-    keys: Sequence[bytes]
+    __slots__ = ("_keys", "_row", "sequence")
+
+    def __init__(self, sequence: int, row: bytes) -> None:
+        self.sequence = sequence
+        self._row = row
+        self._keys: Sequence[bytes] | None = None
+
+    @property
+    def keys(self) -> Sequence[bytes]:
+        if self._keys is None:
+            self._keys = FEED_ROW.decode(self._row).keys
+        return self._keys
+
+    def under(self, prefix: bytes) -> Sequence[bytes]:
+        if prefix not in self._row:  # the keys lie in it as they are
+            return ()
+        return [key for key in self.keys if key.startswith(prefix)]
 
 
 def feed_row(sequence: int, time_us: int, keys: Iterable[bytes]) -> Row | None:
@@ -75,7 +89,7 @@ def changes_of(rows: Iterable[Row], trimmed: bytes | None, after: int) -> list[C
     snapshot. Raises FeedTrimmed."""
     if after < _sequence(trimmed):
         raise FeedTrimmed(_sequence(trimmed))
-    return [FeedChange(read_u64(key, 1)[0], FEED_ROW.decode(value).keys) for key, value in rows]
+    return [FeedChange(read_u64(key, 1)[0], value) for key, value in rows]
 
 
 class FeedConsumer:

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from catalog.interface import Catalog, Change, Glance, Reader, Row, Transaction, View
+from catalog.interface import Catalog, Change, Decide, Glance, Reader, Row, Transaction, TransactKnown, View
 from catalog.leases import Lease
 
 T = TypeVar("T")
@@ -30,6 +30,10 @@ def fenced_by(lease: Lease) -> Iterator[None]:
         _FENCE.reset(token)
 
 
+async def _not_done() -> bool:
+    return False
+
+
 class FencedCatalog:
     """A `Catalog` over another one; without a lease in force it adds nothing but one look at a context variable."""
 
@@ -37,6 +41,7 @@ class FencedCatalog:
         self._catalog = catalog
         #: See `catalog.interface.Glance`; None where the catalog does not offer it.
         self.glance: Glance | None = getattr(catalog, "glance", None)
+        self._transact_known: TransactKnown | None = getattr(catalog, "transact_known", None)
 
     @property
     def known_sequence(self) -> int:
@@ -67,6 +72,12 @@ class FencedCatalog:
             return await function(txn)
 
         return self._catalog.transact(guarded)
+
+    def transact_known(self, keys: Sequence[bytes], decide: Decide) -> Awaitable[bool]:
+        """See `catalog.interface.TransactKnown`; not with a lease in force, nor where the catalog lacks it."""
+        if self._transact_known is None or _FENCE.get() is not None:
+            return _not_done()
+        return self._transact_known(keys, decide)
 
     def sequence(self) -> Coroutine[Any, Any, int]:
         return self._catalog.sequence()

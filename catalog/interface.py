@@ -22,6 +22,15 @@ Row = tuple[bytes, bytes]
 #: would give in a `read` that begins now, where that takes no waiting; else None, and `read` tells. Never blocks.
 Glance = Callable[[Sequence[bytes]], list[bytes | None] | None]
 
+#: Decides a transaction by the values of the keys that it reads: the rows to write (None removes one), or None not to
+#: commit anything.
+Decide = Callable[[list[bytes | None]], dict[bytes, bytes | None] | None]
+#: What an embedded engine may offer besides, as its method `transact_known`, for what every small write does: a
+#: transaction whose reads are known before it begins. Returns True once it is durable. False: nothing was written,
+#: because `decide` gave nothing, what it read has changed meanwhile, or it could not run now; `transact` then tells.
+#: Raises as `transact` does.
+TransactKnown = Callable[[Sequence[bytes], Decide], Awaitable[bool]]
+
 MAX_KEY = 2200
 MAX_VALUE = 1 << 20
 
@@ -145,3 +154,7 @@ class Change(Protocol):
 
     @property
     def keys(self) -> Sequence[bytes]: ...
+
+    def under(self, prefix: bytes) -> Sequence[bytes]:
+        """Those that begin with `prefix`. Costs next to nothing where there are none."""
+        ...

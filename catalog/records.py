@@ -8,6 +8,7 @@ appended with a default, so older records still decode. Specified in docs/format
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -43,7 +44,7 @@ _UNDECODABLE = (msgspec.MsgspecError, ValueError, TypeError, RecursionError)
 class Codec(Generic[R]):
     """Encodes and decodes one record type. `incompatible` are the bits that this program knows."""
 
-    __slots__ = ("_decode", "_encode", "_fields", "_head", "_incompatible", "_type", "_version")
+    __slots__ = ("_decode", "_encode", "_fields", "_head", "_incompatible", "_type", "_version", "encode_new")
 
     def __init__(self, record: type[R], *, incompatible: int = 0) -> None:
         """Raises TypeError for a type that does not keep to the rules of `Record`."""
@@ -59,6 +60,8 @@ class Codec(Generic[R]):
         # What every record with exactly our fields begins with: the array header and the version.
         self._head = msgspec.msgpack.encode([version] + [0] * self._fields)[: -self._fields]
         self._encode = msgspec.msgpack.Encoder().encode
+        #: `encode` of a record that was made and not decoded.
+        self.encode_new: Callable[[R], bytes] = self._encode
         self._decode = msgspec.msgpack.Decoder(record).decode
 
     def encode(self, record: R) -> bytes:

@@ -200,6 +200,10 @@ class Buckets:
     async def wrap(self, bucket: Bucket, manifest: bytes, length: int, content_key: bytes) -> bytes:
         """Wrap a content key for a reference in this bucket. Raises NoSuchBucket: its keys go with it."""
         try:
+            return self._keyring.wrap_now(bucket.id, manifest, length, content_key)
+        except KeyError:
+            pass  # the bucket's key is not in memory
+        try:
             return await self._keyring.wrap_content_key(bucket.id, manifest, length, content_key)
         except KeyUnavailable:
             raise NoSuchBucket("the bucket was deleted") from None
@@ -314,9 +318,8 @@ class Buckets:
             self._forget_all()
             return newest
         for change in changes:
-            for key in change.keys:
-                if key.startswith(BUCKET):
-                    self._forget(key[KIND : KIND + ID])
+            for key in change.under(BUCKET):
+                self._forget(key[KIND : KIND + ID])
         if len(changes) == _CHANGES:
             return changes[-1].sequence
         # The feed leaves out commits of leases and epochs, so its last entry may be older than the newest.

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from catalog.errors import IN_DOUBT
 from catalog.interface import Transaction
 from engine.bodies.store import BodyStore
@@ -21,8 +23,7 @@ from engine.records_data import BODY_ROW, BodyRow, PackRow
 CHUNK = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(msgspec.Struct, frozen=True):
     """One body. `is_there` judges its present row: whether it is still where the mover found it. `settles` is a row
     that is done with once the body has moved, or has died; empty for none."""
 

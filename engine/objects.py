@@ -14,14 +14,17 @@ import msgspec
 from catalog.interface import Reader, Transaction
 from core.buffers import Source
 from engine import references
+from engine.bodies import StoredBody
 from engine.conditions import judge_write
 from engine.context import Context
 from engine.errors import EngineError, IsDeleteMarker, NoSuchKey
 from engine.layout import BUCKET, HEAD, key_hash
+from engine.layout_data import ALIVE
 from engine.open import OpenObject
 from engine.ports import Admission
-from engine.records import HEAD_ROW, MARKER, NULL, Version, pack_attributes, pack_checksum_type, pack_etag
+from engine.records import HEAD_ROW, MARKER, NULL, HeadRow, Version, pack_attributes, pack_checksum_type, pack_etag
 from engine.types import (
+    NULL_VERSION,
     Bucket,
     Digest,
     Finish,
@@ -31,7 +34,7 @@ from engine.types import (
     Versioning,
     WriteCondition,
 )
-from engine.versions import KeyPlace, decode_head, describe, load, next_token, push
+from engine.versions import KeyPlace, decode_head, describe, first_rows, load, next_token, push
 
 
 def new_version(
@@ -82,7 +85,9 @@ class Commit:
         self._context = context
         self._bucket = bucket
         self._key = key
-        self._place = KeyPlace(bucket.id, key.encode())
+        place = self._place = KeyPlace(bucket.id, key.encode())
+        #: See `engine.bodies.Known`.
+        self.reads = (BUCKET + bucket.id, place.head)
         self._version = version
         self._condition = condition
         self._source = source
@@ -91,15 +96,11 @@ class Commit:
 
     async def __call__(self, txn: Transaction) -> ObjectInfo:
         context, place = self._context, self._place
-        raw_bucket, raw_head = await txn.get_many((BUCKET + self._bucket.id, place.head))
+        raw_bucket, raw_head = await txn.get_many(self.reads)
         bucket = context.buckets.live(self._bucket, raw_bucket)
         head = decode_head(raw_head)
         judge_write(self._condition, None if head is None else head.current)
-        version = self.version = msgspec.structs.replace(
-            self._version,
-            token=next_token(context.clock.now_us(), head),
-            flags=self._version.flags | (0 if bucket.versioning is Versioning.ENABLED else NULL),
-        )
+        version = self.version = self._dated(bucket, head)
         info = describe(bucket, self._key, version, latest=True)
         if self._admit is not None:
             current = None if head is None else head.current
@@ -115,6 +116,28 @@ class Commit:
                 else:
                     await observer.copied(txn, bucket, info, self._source, old)
         return info
+
+    def _dated(self, bucket: Bucket, head: HeadRow | None) -> Version:
+        return msgspec.structs.replace(
+            self._version,
+            token=next_token(self._context.clock.now_us(), head),
+            flags=self._version.flags | (0 if bucket.versioning is Versioning.ENABLED else NULL),
+        )
+
+    def at_once(self, found: Sequence[bytes | None]) -> tuple[Version, dict[bytes, bytes | None]] | None:
+        """See `engine.bodies.Known`: of a body onto a key that has nothing, where nobody else has to be asked."""
+        raw_bucket, raw_head = found
+        if raw_bucket is None or raw_head is not None:
+            return None
+        context, place = self._context, self._place
+        bucket = context.buckets.live(self._bucket, raw_bucket)
+        for observer in context.observers:
+            if observer.heeds(bucket):
+                return None
+        version = self.version = self._dated(bucket, None)
+        writes: dict[bytes, bytes | None] = {**first_rows(place, version)}
+        writes[ALIVE + version.body] = version.token  # as `attach`
+        return version, writes
 
     async def attach(self, txn: Transaction, version: Version) -> None:
         """For a body that this very transaction brings to life."""
@@ -151,7 +174,28 @@ async def put_object(
     except BaseException:
         await context.bodies.discard([stored])
         raise
+    if admit is None and copied_from is None and not condition.etag:
+        committed = await context.bodies.commit_known(stored, commit)
+        if committed is not None:
+            return _written(key, committed, stored, attributes)
     return await context.bodies.commit([stored], commit)
+
+
+def _written(key: str, version: Version, stored: StoredBody, attributes: ObjectAttributes) -> ObjectInfo:
+    """`describe` of a version that was just made of these."""
+    outcome, token = stored.outcome, version.token
+    return ObjectInfo(
+        key,
+        NULL_VERSION if version.flags & NULL else token.hex(),
+        True,
+        False,
+        stored.length,
+        outcome.etag,
+        int.from_bytes(token[:8], "big"),
+        attributes,
+        outcome.checksums,
+        outcome.checksum_type,
+    )
 
 
 async def head_object(context: Context, bucket: Bucket, key: str, version_id: str) -> ObjectInfo:

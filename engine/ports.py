@@ -83,6 +83,11 @@ class CommitObserver(Protocol):
     Must await nothing but `txn`.
     """
 
+    def heeds(self, bucket: Bucket) -> bool:
+        """Whether a new version in this bucket, as it is now, is anything to it: asked in that transaction, which may
+        leave out the call of `committed` where it is not."""
+        ...
+
     async def committed(self, txn: Transaction, bucket: Bucket, new: ObjectInfo, replaced: ObjectInfo | None) -> None:
         """A version was created (PUT, Complete, delete marker); `replaced` is a version that it removed, if any."""
         ...

@@ -270,7 +270,7 @@ def unpack_attributes(packed: Attributes, bucket_owner: str) -> ObjectAttributes
 def list_row(version: Version) -> bytes:
     """The listing row of a version."""
     attributes = version.attributes
-    return LIST_ROW.encode(
+    return LIST_ROW.encode_new(
         ListRow(
             token=version.token,
             kind=version.flags,

@@ -82,10 +82,10 @@ class ObjectStore:
         TooManyBuckets for a new name where the owner has as many as its quota allows."""
         return await self._buckets.create(name, owner=owner, acl=acl, location=location)
 
-    async def get_bucket(self, name: str) -> Bucket:
+    def get_bucket(self, name: str) -> Awaitable[Bucket]:
         """From a cache that the change feed invalidates (other gateways' changes show within a second). Raises
         NoSuchBucket."""
-        return await self._buckets.get(name)
+        return self._buckets.get(name)
 
     async def delete_bucket(self, bucket: Bucket) -> None:
         """Remove an empty bucket. Raises BucketNotEmpty while it holds any version or delete marker. Uploads in
@@ -109,7 +109,7 @@ class ObjectStore:
 
     # Objects
 
-    async def put_object(
+    def put_object(
         self,
         bucket: Bucket,
         key: str,
@@ -121,10 +121,10 @@ class ObjectStore:
         condition: WriteCondition = UNCONDITIONAL,
         size_hint: int | None = None,
         admit: Admission | None = None,
-    ) -> ObjectInfo:
+    ) -> Awaitable[ObjectInfo]:
         """Store a new version. Raises PreconditionFailed("If-None-Match" | "If-Match"), NoSuchKey (If-Match on a
         missing key or a delete marker), Unavailable, StorageFull, and whatever `source`, `finish` or `admit` raises."""
-        return await objects.put_object(
+        return objects.put_object(
             self._context,
             bucket,
             key,

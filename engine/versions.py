@@ -58,16 +58,13 @@ _HEX = frozenset("0123456789abcdef")
 class KeyPlace:
     """Where a key's rows are."""
 
-    __slots__ = ("bucket", "hash", "key")
+    __slots__ = ("bucket", "hash", "head", "key")
 
     def __init__(self, bucket: bytes, key: bytes) -> None:
         self.bucket = bucket
         self.key = key
         self.hash = key_hash(bucket, key)
-
-    @property
-    def head(self) -> bytes:
-        return HEAD + self.hash
+        self.head = HEAD + self.hash
 
     @property
     def listing(self) -> bytes:
@@ -170,6 +167,10 @@ async def push(
     txn: Transaction, bodies: Bodies, place: KeyPlace, head: HeadRow | None, version: Version
 ) -> Version | None:
     """Make `version`, whose token is from `next_token`, the latest. Returns the null version that it replaced."""
+    if head is None and not version.flags & MARKER:
+        for key, value in first_rows(place, version).items():
+            txn.put(key, value)
+        return None
     current = None if head is None else head.current
     null_order = 0 if head is None else head.null_order
     replaced: Version | None = None
@@ -191,6 +192,13 @@ async def push(
     if replaced is not None:
         await drop(txn, bodies, replaced)
     return replaced
+
+
+def first_rows(place: KeyPlace, version: Version) -> dict[bytes, bytes]:
+    """What makes `version`, which is no delete marker, the latest of a key that has no HEAD row."""
+    order = order_of(version)
+    row = HeadRow(order=order, null_order=order if version.flags & NULL else 0, current=version)
+    return {place.listing: list_row(version), place.head: HEAD_ROW.encode_new(row)}
 
 
 async def remove(

@@ -20,13 +20,14 @@ import lmdb
 from catalog.errors import CatalogClosed, CatalogFailed, CatalogMisuse
 from catalog.feed import read_changes
 from catalog.gate import CommitGate
-from catalog.interface import Change, Reader, Row, Transaction, View
+from catalog.interface import Change, Decide, Reader, Row, Transaction, View
+from catalog.limits import check_rows
 from catalog.lmdb_engine.environment import Environment
 from catalog.lmdb_engine.host import GuestHost
 from catalog.lmdb_engine.long_reads import LongReads
 from catalog.lmdb_engine.repack import copy_dense, discard_copy
 from catalog.lmdb_engine.snapshot import Snapshot
-from catalog.lmdb_engine.views import OverlayTransaction, SnapshotReader, drive
+from catalog.lmdb_engine.views import OverlayTransaction, SnapshotReader, drive, look_through
 from catalog.lmdb_engine.writer import Writer
 from catalog.waiters import SequenceWaiters
 from core.clock import Clock, SystemClock
@@ -144,6 +145,24 @@ class LmdbCatalog:
             return result  # type: ignore[return-value]
         finally:
             error = None  # its traceback refers to this frame
+
+    async def transact_known(self, keys: Sequence[bytes], decide: Decide) -> bool:
+        """See `catalog.interface.TransactKnown`."""
+        writer = self._writer
+        if not writer.ready:
+            return False
+        self.gate.enter()
+        try:
+            writes = decide(look_through(writer.pending, self._snapshot, keys))
+            if not writes:
+                return False
+            check_rows(writes)
+            batch = writer.join(writes)
+            assert batch is not None
+            await batch.outcome()
+            return True
+        finally:
+            self.gate.leave()
 
     def _catch_up(self) -> None:
         """Show a commit that the event loop has not heard of yet, but others may have seen. Transactions read the same

@@ -18,7 +18,7 @@ import lmdb
 
 from catalog.errors import CatalogClosed, CatalogError, CatalogMisuse, Conflict
 from catalog.feed import read_changes
-from catalog.interface import Change, Reader, Row, Transaction, View
+from catalog.interface import Change, Decide, Reader, Row, Transaction, View
 from catalog.lmdb_engine import wire
 from catalog.lmdb_engine.environment import GuestEnvironment
 from catalog.lmdb_engine.guest_connection import GuestConnection
@@ -102,13 +102,9 @@ class GuestCatalog:
         if snapshot is None or self._closing:
             return None
         try:
-            snapshot.renew()
+            return snapshot.look(keys)[1]
         except lmdb.MapResizedError:
             return None
-        try:
-            return list(map(snapshot.get, keys))
-        finally:
-            snapshot.close()
 
     def view(self) -> AbstractAsyncContextManager[View]:
         return self._long.view()
@@ -221,8 +217,22 @@ class GuestCatalog:
             snapshot.close()
         if not txn.writes:
             return True, result, turn
-        sent = await self._connection.commit(txn, sequence, attempt, turn)
+        sent = await self._connection.commit(sequence, attempt, turn, txn.reads, txn.ranges, txn.writes)
         return not sent.stale, result, sent.turn
+
+    async def transact_known(self, keys: Sequence[bytes], decide: Decide) -> bool:
+        """See `catalog.interface.TransactKnown`."""
+        snapshot = self._snapshot
+        if snapshot is None or self._closing:
+            return False
+        try:
+            sequence, found = snapshot.look(keys)
+        except lmdb.MapResizedError:
+            return False
+        writes = decide(found)
+        if not writes:
+            return False
+        return not (await self._connection.commit(sequence, 0, False, keys, (), writes)).stale
 
     # --- the feed ---
 

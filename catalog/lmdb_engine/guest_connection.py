@@ -7,11 +7,12 @@ import itertools
 import logging
 import socket
 from collections import deque
+from collections.abc import Collection, Sequence
 from typing import Final, Protocol, cast
 
 from catalog.errors import CatalogClosed, CommitUnknown
 from catalog.lmdb_engine import wire
-from catalog.lmdb_engine.recording import RecordingTransaction
+from catalog.lmdb_engine.overlay import Writes
 from catalog.lmdb_engine.settling import Settling
 
 log = logging.getLogger("atoll.catalog")
@@ -79,13 +80,21 @@ class GuestConnection(asyncio.Protocol):
 
     # --- commits ---
 
-    async def commit(self, txn: RecordingTransaction, sequence: int, attempt: int, turn: bool) -> Sent:
+    async def commit(
+        self,
+        sequence: int,
+        attempt: int,
+        turn: bool,
+        reads: Collection[bytes],
+        ranges: Sequence[tuple[bytes, bytes]],
+        writes: Writes,
+    ) -> Sent:
         """Send a transaction that read the snapshot with `sequence`; returns once it is durable, or stale. Raises what
         the host refused it with, CommitUnknown, CatalogClosed, or ValueError for one that is too large.
 
         A cancellation is held back until then, and delivered at the caller's next await."""
         number = next(self._numbers)
-        body = wire.encoded(wire.Commit(number, sequence, attempt, turn, txn.reads, txn.ranges, txn.writes))
+        body = wire.encoded(wire.Commit(number, sequence, attempt, turn, reads, ranges, writes))
         size = len(body)
         while not turn and self._sent and not self._has_room(size):
             future = self._loop.create_future()
@@ -95,7 +104,8 @@ class GuestConnection(asyncio.Protocol):
             raise CatalogClosed("the connection to the catalog's host is gone")
         sent = self._sent[number] = Sent(size)
         self._bytes += size
-        self._add(body)
+        if self._outgoing.add(body):
+            self._loop.call_soon(self._outgoing.flush)
         await sent.outcome()
         return sent
 
@@ -127,13 +137,8 @@ class GuestConnection(asyncio.Protocol):
 
     def send(self, message: wire.FromGuest) -> None:
         """Send, together with what else is sent in this turn of the event loop."""
-        if self._outgoing is not None:
-            self._add(wire.encoded(message))
-
-    def _add(self, body: bytes) -> None:
         out = self._outgoing
-        assert out is not None
-        if out.add(body):
+        if out is not None and out.add(wire.encoded(message)):
             self._loop.call_soon(out.flush)
 
     def leave(self) -> None:

@@ -187,7 +187,7 @@ class GuestHost:
         for batch in writer.pending:
             if batch is writer.writing and batch.sequence <= commit.sequence:
                 continue  # it is committed, and the guest has seen it before us
-            if not batch.writes.keys().isdisjoint(reads) or touches(batch.keys(), ranges):
+            if not batch.writes.keys().isdisjoint(reads) or (ranges and touches(batch.keys(), ranges)):
                 return batch
         return True if self._history.changed(commit.sequence, reads, ranges) else None
 

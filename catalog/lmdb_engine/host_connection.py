@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, cast
 
 from catalog.errors import CatalogError
-from catalog.interface import MAX_KEY, MAX_VALUE
-from catalog.limits import check_row
+from catalog.limits import check_rows
 from catalog.lmdb_engine import wire
 
 if TYPE_CHECKING:
@@ -141,13 +140,11 @@ class HostConnection(asyncio.Protocol):
             raise wire.ProtocolBroken("too many bytes under way")
         under_way[commit.number] = size
         self._bytes += size
-        for key, value in commit.writes.items():
-            if not 0 < len(key) <= MAX_KEY or (value is not None and len(value) > MAX_VALUE):
-                try:
-                    check_row(key, value or b"")
-                except ValueError as error:
-                    self.send(wire.refusal((commit.number,), error))
-                    return
+        try:
+            check_rows(commit.writes)
+        except ValueError as error:
+            self.send(wire.refusal((commit.number,), error))
+            return
         writer = self._host.writer
         turn = commit.turn and self._host.has_turn(self) and writer.refuses is None
         if turn or (writer.ready and not self._waiting):

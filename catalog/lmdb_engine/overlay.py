@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from catalog.interface import MAX_KEY, MAX_VALUE, Row
 from catalog.limits import check_row
@@ -13,8 +12,6 @@ from catalog.lmdb_engine.snapshot import Snapshot
 
 #: Values by key; None stands for a removed key.
 Writes = dict[bytes, bytes | None]
-
-_SORT_FROM: Final = 64
 
 
 class WriteSet:
@@ -38,7 +35,7 @@ class WriteSet:
 class Batch(Settling):
     """The writes of transactions that will share one commit, and who waits for it."""
 
-    __slots__ = ("_order", "sequence", "trimmed", "writes")
+    __slots__ = ("_fresh", "_order", "sequence", "trimmed", "writes")
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,25 +43,24 @@ class Batch(Settling):
         self.sequence = 0  # of its commit; before that the least that it may become
         self.trimmed: int | None = None  # for restored rows: not in the feed, which begins behind this sequence
         self._order: list[bytes] = []
+        self._fresh: list[bytes] = []  # keys that are not in it yet
 
     def merge(self, writes: Writes) -> None:
         """Add a transaction's writes behind those that are there."""
-        fresh = writes.keys() - self.writes.keys()
+        self._fresh.extend(writes.keys() - self.writes.keys())
         self.writes.update(writes)
-        if len(fresh) >= _SORT_FROM:
-            self._order.extend(fresh)
-            self._order.sort()
-        else:
-            for key in fresh:
-                insort(self._order, key)
 
     def keys(self) -> Sequence[bytes]:
         """Every key of the batch, in order."""
+        if self._fresh:
+            self._order.extend(self._fresh)
+            self._order.sort()
+            self._fresh.clear()
         return self._order
 
     def within(self, start: bytes, end: bytes) -> Writes:
         """The writes with start ≤ key < end."""
-        order = self._order
+        order = self.keys()
         low, high = bisect_left(order, start), bisect_left(order, end)
         writes = self.writes
         return {key: writes[key] for key in order[low:high]}

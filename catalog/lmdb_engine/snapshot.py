@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -54,6 +54,17 @@ class Snapshot:
             # Dropping every reference hands the reader slot back for the next begin.
             self._txn = self._get = None
             txn.abort()
+
+    def look(self, keys: Sequence[bytes]) -> tuple[int, list[bytes | None]]:
+        """Of the newest commit, its sequence and the values of `keys`; whether it is open or not, it stays as it is."""
+        txn = self._env.begin(db=self._rows)
+        try:
+            get = txn.get
+            sequence = int.from_bytes(get(SEQUENCE_KEY, None, self._meta) or b"", "big")
+            values = [get(key) if len(key) <= DIRECT else get(split(key)[1], None, self._long) for key in keys]
+        finally:
+            txn.abort()
+        return sequence, values
 
     def sequence(self) -> int:
         """The sequence of the newest commit that it shows."""

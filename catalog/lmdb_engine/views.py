@@ -30,6 +30,19 @@ def drive(function: Callable[[V], Awaitable[T]], view: V) -> T:
     raise CatalogMisuse("the function awaited something else than the catalog's reader")
 
 
+def look_through(batches: Sequence[Batch], snapshot: Snapshot, keys: Sequence[bytes]) -> list[bytes | None]:
+    """The values of `keys` in pending batches (newest first), else in the last durable snapshot."""
+    found: list[bytes | None] = []
+    for key in keys:
+        for batch in batches:
+            if key in batch.writes:
+                found.append(batch.writes[key])
+                break
+        else:
+            found.append(snapshot.get(key))
+    return found
+
+
 class SnapshotReader:
     """A `Reader` of one snapshot."""
 
@@ -82,8 +95,7 @@ class OverlayTransaction(WriteSet):
         return self._get(key)
 
     async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        get = self._get
-        return [get(key) for key in keys]
+        return list(map(self._get, keys))
 
     async def scan(
         self, start: bytes, end: bytes, *, limit: int, reverse: bool = False, keys_only: bool = False

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from engine.bodies.interface import MAX_FETCH, Bodies, BodyRef, Pin, StoredBody
+from engine.bodies.interface import MAX_FETCH, Bodies, BodyRef, Known, Pin, StoredBody
 
-__all__ = ["MAX_FETCH", "Bodies", "BodyRef", "Pin", "StoredBody"]
+__all__ = ["MAX_FETCH", "Bodies", "BodyRef", "Known", "Pin", "StoredBody"]

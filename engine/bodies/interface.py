@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, TypeVar
 
@@ -15,6 +14,7 @@ from engine.bodies.placed import Placed
 from engine.types import Digest, Finish, Outcome
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 #: `Bodies.fetch` refuses longer ranges: it returns one buffer.
 MAX_FETCH = 1 << 20
@@ -27,15 +27,14 @@ class BodyRef(msgspec.Struct, frozen=True, gc=False):
     length: int
 
 
-@dataclass(slots=True)
-class StoredBody:
+class StoredBody(msgspec.Struct):
     """A body whose bytes are complete (durable on nodes, inline, or sealed and waiting for their pack) and that no
     transaction has committed yet. Ends in exactly one of `commit` and `discard`."""
 
     id: bytes
     length: int
     outcome: Outcome
-    placed: Placed = field(repr=False)
+    placed: Placed
 
     @property
     def ref(self) -> BodyRef:
@@ -54,6 +53,20 @@ class Pin(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class Known(Protocol[T_co]):
+    """What a transaction would come to, by the values of the few rows that it reads."""
+
+    @property
+    def reads(self) -> tuple[bytes, ...]:
+        """The rows' keys."""
+        ...
+
+    def at_once(self, found: Sequence[bytes | None]) -> tuple[T_co, dict[bytes, bytes | None]] | None:
+        """Its result, and the rows that it writes (None removes one), the body's ALIVE row among them; None where more
+        than these values would have to be seen."""
+        ...
 
 
 class Bodies(Protocol):
@@ -86,6 +99,11 @@ class Bodies(Protocol):
         awaits nothing but `txn`. On return everything is durable. If it raises, nothing is written, the bodies'
         bytes are dropped and the error propagates. Fails with Unavailable when this gateway's epoch was declared dead.
         """
+        ...
+
+    async def commit_known(self, body: StoredBody, known: Known[T]) -> T | None:
+        """`commit` of one body in one step, where that is possible: the fast path of small writes. None: nothing has
+        happened, and `commit` is to be asked."""
         ...
 
     async def discard(self, stored: Sequence[StoredBody]) -> None:

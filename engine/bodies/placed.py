@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from core.buffers import Buffer
 from engine.records_data import SegmentRow
 
 
-@dataclass(slots=True)
-class Inline:
+class Inline(msgspec.Struct):
     """Sealed bytes that go into the body's own catalog row."""
 
     sealed: bytes
 
 
-@dataclass(slots=True)
-class Waiting:
+class Waiting(msgspec.Struct):
     """Sealed bytes that wait for the next pack of their storage class."""
 
     sealed: Buffer
     storage_class: str
 
 
-@dataclass(slots=True)
-class Staged:
+class Staged(msgspec.Struct):
     """Sealed bytes that wait in the body's catalog row until they are moved into a pack (engine.settling)."""
 
     sealed: bytes

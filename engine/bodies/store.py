@@ -11,11 +11,12 @@ from typing import TypeVar
 
 from catalog.epochs import Epochs, Pin
 from catalog.errors import IN_DOUBT, CatalogFull, CommitUnknown, EpochLost
-from catalog.interface import Catalog, Reader, Transaction
-from core.buffers import Source, unset
+from catalog.interface import Catalog, Transaction
+from core.buffers import Buffer, Source, unset
 from core.crashpoints import reach
 from core.ids import new_id, new_ordered_id
 from engine import references
+from engine.bodies.at_once import AtOnce, came_through
 from engine.bodies.download import Download
 from engine.bodies.intake import BufferPool, DigestLine, Intake, one_chunk
 from engine.bodies.interface import MAX_FETCH, BodyRef, StoredBody
@@ -36,12 +37,12 @@ from engine.segments.registry import Segment, SegmentRegistry
 from engine.segments.reports import Reports
 from engine.segments.trash import Trash
 from engine.segments.write import WriteLimits
-from engine.types import Digest, Finish
+from engine.types import Digest, Finish, Outcome
 from erasure.codec import Codec
 from erasure.codecs import default_codec
-from erasure.frames import sealed_length
+from erasure.frames import FRAME_PLAIN, sealed_length
 from erasure.keys import body_key as derive_body_key
-from erasure.seal import BodySealer
+from erasure.seal import BodySealer, seal_whole
 
 T = TypeVar("T")
 
@@ -108,9 +109,10 @@ class BodyStore:
         )
         self._reader = SegmentReader(self.read_tools)
         self._download = Download(self.read_tools, self._reader, self.locations)
-        # See `Bodies`. Every small read makes these calls: none should only pass another on.
+        # See `Bodies`. Every small request makes these calls: none should only pass another on.
         self.pin: Callable[[], Pin] = epochs.take_pin
         self.fetch_now = self._download.fetch_now
+        self.commit_known = AtOnce(catalog, epochs, self.stage, self.locations, self.counters).commit
         self._packers: dict[str, Packer] = {}
 
     async def start(self) -> None:
@@ -140,7 +142,13 @@ class BodyStore:
         """See `Bodies.store`."""
         kind = self.classes.get(storage_class)
         body_id = self._new_id()
-        sealer = BodySealer(derive_body_key(content_key, body_id), body_id)
+        key = derive_body_key(content_key, body_id)
+        if isinstance(source, bytes) and len(source) <= FRAME_PLAIN:
+            for digest in digests:
+                digest.update(source)
+            outcome = finish(len(source))
+            return self._small(body_id, len(source), outcome, seal_whole(key, body_id, source), kind.name)
+        sealer = BodySealer(key, body_id)
         if isinstance(source, bytes) and len(source) <= PACK_LIMIT:
             return await self._store_small(source, sealer, kind.name, digests, finish)
         intake = Intake(one_chunk(source) if isinstance(source, bytes) else source)
@@ -179,12 +187,16 @@ class BodyStore:
             await DigestLine(digests, self._digest_pool).feed(data)
         outcome = finish(length)
         sealer.seal(0, data, sealed, last=True)  # at most 1 MiB: 0.1 ms
-        self.counters.bytes_written += length
+        return self._small(sealer.body_id, length, outcome, sealed, storage_class)
+
+    def _small(self, body_id: bytes, length: int, outcome: Outcome, sealed: Buffer, storage_class: str) -> StoredBody:
+        counters = self.counters
+        counters.bytes_written += length
         if length <= INLINE_LIMIT:
-            self.counters.bodies_inline += 1
-            return StoredBody(sealer.body_id, length, outcome, Inline(bytes(sealed)))
-        self.counters.bodies_packed += 1
-        return StoredBody(sealer.body_id, length, outcome, Waiting(sealed, storage_class))
+            counters.bodies_inline += 1
+            return StoredBody(body_id, length, outcome, Inline(bytes(sealed)))
+        counters.bodies_packed += 1
+        return StoredBody(body_id, length, outcome, Waiting(sealed, storage_class))
 
     async def commit(self, stored: Sequence[StoredBody], function: Callable[[Transaction], Awaitable[T]]) -> T:
         """See `Bodies.commit`."""
@@ -265,7 +277,7 @@ class BodyStore:
         except CatalogFull as error:
             raise StorageFull("the catalog has no space") from error
         except CommitUnknown as doubt:
-            if not stored or not await self._committed(stored[0].id, doubt):
+            if not stored or not await came_through(self.catalog, stored[0].id, doubt):
                 raise
             outcome = result[0]
         reach("after-commit")
@@ -277,17 +289,6 @@ class BodyStore:
                 for segment in body.placed.segments:
                     self.registry.put(Segment.of(segment.id, segment.row))
         return outcome
-
-    async def _committed(self, body_id: bytes, doubt: CommitUnknown) -> bool:
-        """Whether a body's commit went through. Raises `doubt` where that can't be told."""
-
-        async def look(reader: Reader) -> bool:
-            return await reader.get(BODY + body_id) is not None
-
-        try:
-            return await self.catalog.read(look)
-        except BaseException as error:  # a cancellation, too: as a refusal it would cost the pieces
-            raise doubt from error
 
     def _packer(self, storage_class: str) -> Packer:
         packer = self._packers.get(storage_class)

@@ -52,6 +52,9 @@ def admission(job_id: bytes, found: Found) -> Admission:
 class DeletionObserver:
     """Remembers what is deleted in buckets that are being filled (engine.ports.CommitObserver, AbsenceObserver)."""
 
+    def heeds(self, bucket: Bucket) -> bool:
+        return bool(bucket.settings)
+
     async def committed(self, txn: Transaction, bucket: Bucket, new: ObjectInfo, replaced: ObjectInfo | None) -> None:
         if bucket.settings and new.delete_marker:
             _bury(txn, bucket, new.key)

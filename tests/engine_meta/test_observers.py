@@ -17,6 +17,9 @@ class _Ledger:
     def __init__(self) -> None:
         self.seen: list[tuple[str, str, str]] = []
 
+    def heeds(self, bucket: Bucket) -> bool:
+        return True
+
     async def committed(self, txn: Transaction, bucket: Bucket, new: ObjectInfo, replaced: ObjectInfo | None) -> None:
         if new.size == 13:
             raise PermissionError("over quota")

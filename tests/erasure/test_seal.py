@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from erasure.errors import DamagedFrame
 from erasure.frames import FRAME_PLAIN, FRAME_SEALED, TAG, frames_of, sealed_length
-from erasure.seal import BodyOpener, BodySealer, open_frame
+from erasure.seal import BodyOpener, BodySealer, open_frame, seal_whole
 
 KEY = bytes(range(32))
 BODY = bytes(range(100, 116))
@@ -52,6 +52,20 @@ def test_sealing_by_stripes_is_sealing_at_once(length: int, data: st.DataObject)
         sealer.seal(start // FRAME_PLAIN, PLAIN[start:end], room, last=end == length)
         pieces += room
     assert pieces == sealed_body(length)
+
+
+@given(st.integers(0, FRAME_PLAIN))
+def test_a_body_of_one_frame_is_sealed_as_by_a_sealer(length: int) -> None:
+    assert seal_whole(KEY, BODY, PLAIN[:length]) == sealed_body(length)
+
+
+def test_more_than_one_frame_is_not_sealed_as_one() -> None:
+    with pytest.raises(ValueError, match="one frame"):
+        seal_whole(KEY, BODY, PLAIN[: FRAME_PLAIN + 1])
+    with pytest.raises(ValueError, match="id"):
+        seal_whole(KEY, BODY[:15], b"")
+    with pytest.raises(ValueError, match="key"):
+        seal_whole(KEY[:31], BODY, b"")
 
 
 @settings(max_examples=30)
