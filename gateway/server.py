@@ -12,12 +12,11 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable
-from typing import cast
 
 from aiohttp import web
 
 from core.errors import StartRefused
-from core.http.connection import Connection, ConnectionServer, error_response, is_last
+from core.http.connection import ConnectionServer, Request, error_response, is_last
 from core.http.limits import TokenBucket
 from core.http.listening import Door, Listener
 from core.http.tls import Certificate
@@ -27,7 +26,7 @@ from gateway.server_settings import HttpSettings, LimitSettings, TlsSettings
 
 log = logging.getLogger("atoll.server")
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Handler = Callable[[Request], Awaitable[web.StreamResponse]]
 
 _GRACE = 1.0  # seconds that a new connection has to bring its first request when the server ends
 _SETTLE = 0.2  # seconds for connections that are being opened, in a TLS handshake say, to be seen at all
@@ -158,8 +157,8 @@ class Server:
             await asyncio.wait_for(self._hurry.wait(), seconds)
         return self._hurry.is_set()
 
-    async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.raw_path.startswith("/-/"):
+    async def _dispatch(self, request: Request) -> web.StreamResponse:
+        if request.start.path.startswith("/-/"):
             return _closing(request, await self._pages.handle(request))
         limits = self._limits
         if self._under_way >= limits.max_requests > 0 or (
@@ -175,8 +174,8 @@ class Server:
         return _closing(request, response) if self._draining else response
 
     @staticmethod
-    def _within_rate(request: web.BaseRequest, rate: float) -> bool:
-        connection = cast(Connection, request.protocol)
+    def _within_rate(request: Request, rate: float) -> bool:
+        connection = request.connection
         now = asyncio.get_running_loop().time()
         if connection.bucket is None:
             connection.bucket = TokenBucket(rate, max(1.0, rate), now)
@@ -196,7 +195,7 @@ class Server:
         return [({"what": "request"}, self._refused), ({"what": "connection"}, connections)]
 
 
-def _closing(request: web.BaseRequest, response: web.StreamResponse) -> web.StreamResponse:
+def _closing(request: Request, response: web.StreamResponse) -> web.StreamResponse:
     if is_last(request) and not response.prepared:  # a head that has left said already whether the connection stays
         response.force_close()
     return response

@@ -17,12 +17,15 @@ import logging
 from functools import partial
 from typing import Any, cast
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from core.buffers import Buffer
 from core.errors import AtollError
 from core.http.limits import Timeouts, TokenBucket
+from core.http.peer import Peer
 
 log = logging.getLogger("atoll.http")
 
@@ -63,6 +66,7 @@ class Connection(RequestHandler):
         "idle_since",
         "last",
         "made_at",
+        "peer",
         "received",
         "seen_requests",
         "send_mark",
@@ -81,6 +85,8 @@ class Connection(RequestHandler):
         self.send_since: float | None = None
         self.send_mark = 0
         self.bucket: TokenBucket | None = None
+        #: Who the client is, once somebody found it out for all requests of the connection.
+        self.peer: Peer | None = None
         #: Whether the request under way, or else the next one, is the last here: its answer closes the connection.
         self.last = cast(ConnectionServer, manager).ending
 
@@ -115,7 +121,7 @@ class Connection(RequestHandler):
         """As aiohttp's, at once where nothing is left to be done. Returns when the client has taken most of what waits
         for it: one that goes on asking and reads nothing must not fill our memory with answers."""
         reset = False
-        if not isinstance(resp, Written) or self._upgraded:
+        if type(resp) is not Written or self._upgraded:  # `isinstance` asks an abstract class
             resp, reset = await super().finish_response(request, resp, start_time)
         if self.writing_paused:
             await request.writer.drain()
@@ -193,11 +199,34 @@ class Connection(RequestHandler):
             transport.abort()
 
 
+class Request(web.BaseRequest):
+    """aiohttp's request, with what is asked of every one at hand: its own properties cost a call each."""
+
+    def __init__(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: Connection,
+        payload_writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+        *,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(message, payload, protocol, payload_writer, task, loop)
+        #: Method, path as sent, version, headers.
+        self.start = message
+        #: The body.
+        self.payload = payload
+        self.connection = protocol
+        #: Where the answer goes.
+        self.out = payload_writer
+
+
 class ConnectionServer(web.Server):
     """aiohttp's low-level server making our connections; `limit` of them at once, the rest are told to slow down."""
 
     def __init__(self, handler: Any, *, limit: int, **options: Any) -> None:
-        request = partial(web.BaseRequest, loop=asyncio.get_running_loop())
+        request = partial(Request, loop=asyncio.get_running_loop())
         super().__init__(handler, request_factory=request, **options)
         self.limit = limit
         self.refused = 0
@@ -252,9 +281,9 @@ class ConnectionServer(web.Server):
                     connection.force_close()
 
 
-def is_last(request: web.BaseRequest) -> bool:
+def is_last(request: Request) -> bool:
     """Whether the answer to `request` must close its connection, because the server is ending."""
-    return getattr(request.protocol, "last", False)
+    return request.connection.last
 
 
 def error_body(code: str, message: str, request_id: str = "") -> bytes:

@@ -5,17 +5,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
-import msgspec
-from aiohttp.web import BaseRequest
+from core.http.connection import Request
+from core.http.peer import Peer
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-class Peer(msgspec.Struct, frozen=True, gc=False):
-    """The client as far as it can be known."""
-
-    ip: str
-    secure: bool  # the client's own connection is encrypted
 
 
 class TrustedProxies:
@@ -24,12 +17,16 @@ class TrustedProxies:
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks: tuple[_Network, ...] = tuple(ipaddress.ip_network(one, strict=False) for one in networks)
 
-    def peer(self, request: BaseRequest) -> Peer:
+    def peer(self, request: Request) -> Peer:
         """The nearest address that is no trusted proxy of ours, and whether that hop came over TLS."""
+        connection = request.connection
+        if connection.peer is not None:
+            return connection.peer
         address = request.remote or ""
         secure = request.secure
         if not self._networks or not self._trusts(address):
-            return Peer(address, secure)
+            peer = connection.peer = Peer(address, secure)
+            return peer
         headers = request.headers
         hops = [hop.strip() for value in headers.getall("X-Forwarded-For", ()) for hop in value.split(",")]
         for hop in reversed(hops):

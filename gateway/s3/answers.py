@@ -11,11 +11,10 @@ from collections.abc import AsyncIterator, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 
-from aiohttp import web
 from aiohttp.http import StreamWriter
 
 from core.buffers import Buffer
-from core.http.connection import Written
+from core.http.connection import Request, Written
 
 #: Bodies up to this many bytes leave in one write with their head.
 ONE_WRITE = 64 << 10
@@ -59,11 +58,11 @@ def head(
         return text.encode("utf-8", "surrogateescape")
 
 
-async def write_whole(request: web.BaseRequest, start: bytes, body: Buffer) -> int:
+async def write_whole(request: Request, start: bytes, body: Buffer) -> int:
     """Write head and body; bytes written. Raises ConnectionError when the client is gone."""
-    writer = request.writer
+    writer = request.out
     size = len(start) + len(body)
-    if size <= ONE_WRITE and isinstance(writer, StreamWriter):
+    if size <= ONE_WRITE and type(writer) is StreamWriter:
         writer._write(b"".join((start, body)))  # so little waits for nothing
     elif len(body) <= ONE_WRITE:
         await writer.write(b"".join((start, body)))
@@ -74,16 +73,16 @@ async def write_whole(request: web.BaseRequest, start: bytes, body: Buffer) -> i
 
 
 async def write_stream(
-    request: web.BaseRequest, start: bytes, first: Buffer | None, rest: AsyncIterator[Buffer], length: int
+    request: Request, start: bytes, first: Buffer | None, rest: AsyncIterator[Buffer], length: int
 ) -> int:
     """Write head and stream; bytes of the body written, which are not `length` if the stream was wrong."""
     count = 0
     if first is None:
-        await request.writer.write(start)
+        await request.out.write(start)
         return 0
     count = len(first)
     await write_whole(request, start, first)
-    write = request.writer.write
+    write = request.out.write
     async for chunk in rest:
         count += len(chunk)
         if count > length:

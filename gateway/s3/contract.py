@@ -20,8 +20,7 @@ from core.clock import Clock
 from gateway.s3.errors import S3Error
 
 if TYPE_CHECKING:
-    from aiohttp.web import BaseRequest
-
+    from core.http.connection import Request
     from engine.store import ObjectStore
     from engine.types import Bucket, Listing, ObjectInfo, Part
 
@@ -86,7 +85,7 @@ class S3Request(msgspec.Struct):
     key: str  # "" for a bucket
     secure: bool
     source_ip: str
-    http: BaseRequest
+    http: Request
     #: Every header by lower-case name, repeated ones joined by commas; for a presigned request also the `x-amz-*`
     #: members that the client put into the query.
     headers: Mapping[str, str]

@@ -20,7 +20,7 @@ from aiohttp import web
 from core.buffers import Buffer
 from core.clock import Clock
 from core.crashpoints import reach
-from core.http.connection import is_last
+from core.http.connection import Request, is_last
 from core.http.limits import KeyLimiter
 from core.http.proxies import TrustedProxies
 from core.logs import access, request_id
@@ -78,7 +78,7 @@ class _Compiled:
 class _Call(msgspec.Struct):
     """One request on its way through; what is known of it so far."""
 
-    http: web.BaseRequest
+    http: Request
     request_id: str
     host_id: str
     keep: bool
@@ -125,10 +125,10 @@ class S3Edge:
         self._request_ids = _request_ids()
         self._host_id = base64.b64encode(os.urandom(36)).decode()
 
-    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def __call__(self, request: Request) -> web.StreamResponse:
         """Answer one request. Never raises but CancelledError."""
         started = time.perf_counter()
-        call = _Call(request, next(self._request_ids), self._host_id, request.keep_alive)
+        call = _Call(request, next(self._request_ids), self._host_id, not request.start.should_close)
         request_id.set(call.request_id)
         try:
             try:
@@ -156,12 +156,12 @@ class S3Edge:
             call.keep = False  # not taken; what follows on the connection might be meant for the other protocol
         if "transfer-encoding" in headers:
             _require_plain_chunks(headers["transfer-encoding"])
-        raw_path, raw_query = split_target(http.raw_path)
+        raw_path, raw_query = split_target(http.start.path)
         level, bucket, key = self._addressing.resolve(headers.get("host", ""), raw_path)
         query = parse_query(raw_query) if raw_query else {}
         # Only signatures of version 2 cover it.
         host_bucket = self._addressing.bucket_of_host(headers.get("host", "")) if "AWSAccessKeyId" in query else ""
-        parts = SignedParts(http.method, raw_path, raw_query, query, headers, host_bucket)
+        parts = SignedParts(http.start.method, raw_path, raw_query, query, headers, host_bucket)
         if "X-Amz-Signature" in query:
             headers = call.headers = _with_hoisted(headers, query)
         compiled = self._route(call, level, raw_path, query, headers)
@@ -204,7 +204,7 @@ class S3Edge:
     def _route(
         self, call: _Call, level: Level, raw_path: str, query: Mapping[str, str], headers: Mapping[str, str]
     ) -> _Compiled:
-        method = call.http.method
+        method = call.http.start.method
         if method == "OPTIONS":
             raise _preflight(headers)
         if method == "POST" and level is Level.BUCKET and headers.get("content-type", "").startswith("multipart/form-"):
@@ -269,7 +269,7 @@ class S3Edge:
                 headers.update(response.headers)
             announced = headers.pop("Content-Length", None)
             call.status = status
-            method = call.http.method
+            method = call.http.start.method
             if method not in _READS:
                 reach("before-reply")
             length = response.length
@@ -321,7 +321,7 @@ class S3Edge:
             transport.abort()
 
     def _head(self, call: _Call, status: int, headers: Mapping[str, str], length: int | None) -> bytes:
-        content = call.http.content
+        content = call.http.payload
         if call.keep and (is_last(call.http) or (not content.is_eof() and not self._worth_draining(call))):
             call.keep = False
         return answers.head(status, headers, call.request_id, call.host_id, length, call.keep)
@@ -349,8 +349,8 @@ class S3Edge:
             call.keep = False
         document = b""
         headers: dict[str, str] = dict(refusal.headers)
-        if call.http.method != "HEAD" and refusal.status != 304:
-            path = call.http.raw_path.partition("?")[0]
+        if call.http.start.method != "HEAD" and refusal.status != 304:
+            path = call.http.start.path.partition("?")[0]
             document = render_error(refusal.code, refusal.message, refusal.fields, path, call.request_id, call.host_id)
             headers["Content-Type"] = _XML
         start = self._head(call, refusal.status, headers, len(document))
@@ -361,8 +361,8 @@ class S3Edge:
         access(
             {
                 "operation": call.operation,
-                "method": call.http.method,
-                "path": call.http.raw_path.partition("?")[0],
+                "method": call.http.start.method,
+                "path": call.http.start.path.partition("?")[0],
                 "remote": peer.ip,
                 "secure": peer.secure,
                 "status": call.status,
@@ -380,8 +380,8 @@ def _request_ids() -> Iterator[str]:
             yield pool[start : start + 16]
 
 
-def _lower(http: web.BaseRequest) -> dict[str, str]:
-    given = http.headers
+def _lower(http: Request) -> dict[str, str]:
+    given = http.start.headers
     headers = {name.lower(): value for name, value in given.items()}
     if len(headers) != len(given):  # some are repeated
         headers = {name: ",".join(given.getall(name)) for name in headers}

@@ -13,12 +13,12 @@ from botocore.loaders import Loader
 XML_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
-class Level(enum.Enum):
+class Level(enum.IntEnum):  # a plain enumeration's hash is a call
     """What the path of an operation addresses."""
 
-    SERVICE = "service"
-    BUCKET = "bucket"
-    OBJECT = "object"
+    SERVICE = 0
+    BUCKET = 1
+    OBJECT = 2
 
 
 @dataclass(slots=True)

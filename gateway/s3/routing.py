@@ -155,7 +155,7 @@ class Router:
                 "PreconditionFailed",
                 fields={"Condition": "Bucket POST must be of the enclosure-type multipart/form-data"},
             )
-        resource = sorted(present)[0].upper() if present else level.value.upper()
+        resource = sorted(present)[0].upper() if present else level.name
         allowed = sorted({one for one, at, markers in self._by_marker if at is level and markers == present})
         return S3Error(
             "MethodNotAllowed",

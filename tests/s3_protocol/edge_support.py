@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import boto3
-from aiohttp import web
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.client import Config
@@ -19,6 +18,7 @@ from botocore.credentials import Credentials
 
 from core.access import Principal, PrincipalKind
 from core.clock import SystemClock
+from core.http.connection import ConnectionServer
 from core.http.limits import KeyLimiter
 from gateway.s3.checksums import Integrity, output_members
 from gateway.s3.contract import Handler, S3Error, S3Request, S3Response, S3Settings
@@ -185,7 +185,9 @@ async def running(
         clock=SystemClock(),
         limiter=limiter,
     )
-    server = web.Server(edge, access_log=None, auto_decompress=False, max_line_size=16384, lingering_time=0.2)
+    server = ConnectionServer(
+        edge, limit=0, access_log=None, auto_decompress=False, max_line_size=16384, lingering_time=0.2
+    )
     listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
     host, port = listener.sockets[0].getsockname()
     try:

@@ -9,6 +9,7 @@ import socket
 import pytest
 from aiohttp import web
 
+from core.http.connection import Request
 from core.http.limits import KeyLimiter, TokenBucket
 from gateway.s3.answers import STAYS, write_whole
 from gateway.server import Handler
@@ -53,7 +54,7 @@ async def _by_aiohttp(_request: web.BaseRequest) -> web.StreamResponse:
     return web.Response(body=bytes(60_000))
 
 
-async def _by_the_edge(request: web.BaseRequest) -> web.StreamResponse:
+async def _by_the_edge(request: Request) -> web.StreamResponse:
     await write_whole(request, b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n", bytes(60_000))
     return STAYS
 
@@ -63,7 +64,7 @@ async def test_who_asks_on_and_reads_nothing_is_not_answered_on(answer: Handler)
     """Answers would fill our memory. What the kernel's buffers take, some 10 MB, is not ours."""
     asked, answered = 1000, 0
 
-    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+    async def handler(request: Request) -> web.StreamResponse:
         nonlocal answered
         answered += 1
         return await answer(request)

@@ -12,7 +12,7 @@ import trustme
 import uvloop
 from aiohttp import web
 
-from core.http.connection import is_last
+from core.http.connection import Request, is_last
 from gateway.server_settings import HttpSettings
 from tests.server.server_support import running
 from tests.server.test_server_tls import write
@@ -64,7 +64,7 @@ async def test_a_connection_that_a_long_answer_promised_to_keep_open_is_idle_as_
     """A balancer may send its next request there until its own idle time is over, counted from the answer's end."""
     rest = asyncio.Event()
 
-    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+    async def handler(request: Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "3"})
         if is_last(request):
             response.force_close()

@@ -12,7 +12,9 @@ from aiohttp import web
 from cryptography import x509
 
 from core.errors import ConfigError
-from core.http.proxies import Peer, TrustedProxies
+from core.http.connection import Request
+from core.http.peer import Peer
+from core.http.proxies import TrustedProxies
 from core.http.tls import Certificate
 from gateway.server_settings import TlsSettings
 from tests.server.server_support import running
@@ -76,7 +78,7 @@ async def test_forwarded_headers_count_only_from_trusted_proxies(
     seen: list[Peer] = []
     proxies = TrustedProxies(trusted)
 
-    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+    async def handler(request: Request) -> web.StreamResponse:
         seen.append(proxies.peer(request))
         return web.Response()
 

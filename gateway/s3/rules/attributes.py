@@ -33,6 +33,7 @@ _CONTENT_HEADERS = {
     "WebsiteRedirectLocation": "x-amz-website-redirect-location",
 }
 _ANY_HEADER = frozenset({*_CONTENT_HEADERS, "ContentEncoding"})
+_SAYING = frozenset({"ACL", "StorageClass", "Metadata", "Tagging", *_ANY_HEADER})
 _OUTPUT_MEMBERS = {
     **{header: member for member, header in _CONTENT_HEADERS.items()},
     "Content-Encoding": "ContentEncoding",
@@ -112,6 +113,8 @@ def content_headers(params: Mapping[str, Any]) -> dict[str, str]:
 
 def attributes_in(params: Mapping[str, Any], owner: str, metadata_limit: int) -> ObjectAttributes:
     """Everything that the headers of a write say. Raises S3Error."""
+    if _SAYING.isdisjoint(params):
+        return ObjectAttributes(owner=owner)
     return ObjectAttributes(
         owner=owner,
         acl=acl_from_headers(params) or "private",

@@ -11,7 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_exceptions import HTTPException
 
 from core.buffers import Buffer
-from core.http.connection import BodyTimeout
+from core.http.connection import BodyTimeout, Request
 from gateway.s3.checksums import require_payload_hash
 from gateway.s3.errors import S3Error
 from gateway.s3.signature.payload import PayloadMode
@@ -35,9 +35,7 @@ class HttpBody:
     __slots__ = ("_began", "_chunked", "_expects", "_payload_hash", "_request", "_seed", "_trailer", "announced",
                  "length", "limit", "received", "trailers")  # fmt: skip
 
-    def __init__(
-        self, request: web.BaseRequest, headers: Mapping[str, str], mode: PayloadMode, seed: ChunkSeed | None
-    ) -> None:
+    def __init__(self, request: Request, headers: Mapping[str, str], mode: PayloadMode, seed: ChunkSeed | None) -> None:
         """Reads nothing. Raises S3Error for lengths and trailers that make no sense."""
         self._request, self._seed = request, seed
         self._expects = "expect" in headers and headers["expect"].strip().lower() == "100-continue"
@@ -77,7 +75,7 @@ class HttpBody:
 
     def whole(self) -> bytes | None:
         """See RequestBody."""
-        content = self._request.content
+        content = self._request.payload
         if self._chunked or self._expects or not content.is_eof() or content.exception() is not None:
             return None
         assert not self._began, "a body can be read once"
@@ -99,7 +97,7 @@ class HttpBody:
         request = self._request
         # Also where nothing is to come: botocore before 1.43.77, so the AWS CLI, misreads the next answer on the
         # connection whose last request expected to be asked and wasn't, and waits for the rest of it until its timeout.
-        if self._expects and request.version >= (1, 1) and (self.length == 0 or not request.content.is_eof()):
+        if self._expects and request.start.version >= (1, 1) and (self.length == 0 or not request.payload.is_eof()):
             transport = request.transport
             if transport is not None:
                 transport.write(_CONTINUE)
@@ -128,9 +126,9 @@ class HttpBody:
 
     async def _receive(self) -> bytes:
         """The next bytes of the client, none at their end."""
-        content = self._request.content
+        content = self._request.payload
         # `readchunk` joins nothing but gives each HTTP chunk by itself, of which a client may send millions
-        framed = "transfer-encoding" in self._request.headers
+        framed = "transfer-encoding" in self._request.start.headers
         try:
             while True:
                 chunk = await content.readany() if framed else (await content.readchunk())[0]
