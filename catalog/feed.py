@@ -47,25 +47,19 @@ FEED_ROW: Final = Codec(FeedRow)
 _read_time: Final = msgspec.msgpack.Decoder(FeedRowTime).decode
 
 
-class FeedChange:
+class FeedChange(msgspec.Struct, frozen=True, gc=False):
     """One entry of the feed (see `catalog.interface.Change`). Its keys are decoded when they are asked for: most who
     follow the feed look for a few keys among very many."""
 
-    __slots__ = ("_keys", "_row", "sequence")
-
-    def __init__(self, sequence: int, row: bytes) -> None:
-        self.sequence = sequence
-        self._row = row
-        self._keys: Sequence[bytes] | None = None
+    sequence: int
+    row: bytes
 
     @property
     def keys(self) -> Sequence[bytes]:
-        if self._keys is None:
-            self._keys = FEED_ROW.decode(self._row).keys
-        return self._keys
+        return FEED_ROW.decode(self.row).keys
 
     def under(self, prefix: bytes) -> Sequence[bytes]:
-        if prefix not in self._row:  # the keys lie in it as they are
+        if prefix not in self.row:  # the keys lie in it as they are
             return ()
         return [key for key in self.keys if key.startswith(prefix)]
 
