@@ -47,6 +47,10 @@ FEED_ROW: Final = Codec(FeedRow)
 _read_time: Final = msgspec.msgpack.Decoder(FeedRowTime).decode
 
 
+#: How rows of today's form begin, without flags; any other is decoded, or refused, before anything is said of it.
+_PLAIN: Final = FEED_ROW.encode(FeedRow(time_us=0, keys=()))[:3]
+
+
 class FeedChange(msgspec.Struct, frozen=True, gc=False):
     """One entry of the feed (see `catalog.interface.Change`). Its keys are decoded when they are asked for: most who
     follow the feed look for a few keys among very many."""
@@ -59,7 +63,7 @@ class FeedChange(msgspec.Struct, frozen=True, gc=False):
         return FEED_ROW.decode(self.row).keys
 
     def under(self, prefix: bytes) -> Sequence[bytes]:
-        if prefix not in self.row:  # the keys lie in it as they are
+        if self.row.startswith(_PLAIN) and prefix not in self.row:  # the keys lie in it as they are
             return ()
         return [key for key in self.keys if key.startswith(prefix)]
 

@@ -75,7 +75,7 @@ class Writer:
         if not writes:
             return self.pending[0] if self.pending else None
         gathering = self._add(writes)
-        if self._timer is not None and self._joined >= self._before:
+        if self._timer is not None and self._is_enough():
             self._begin_writing()
         return gathering
 
@@ -199,10 +199,13 @@ class Writer:
         waits.
         """
         if self._can_begin() and self._timer is None:
-            if self._joined >= self._before:
+            if self._is_enough():
                 self._begin_writing()
             else:
                 self._timer = self._loop.call_later(_PATIENCE, self._begin_writing)
+
+    def _is_enough(self) -> bool:
+        return self._joined >= self._before or not self.ready  # nobody can join it now
 
     def _can_begin(self) -> bool:
         """Whether the gathered batch can be written now; where not, those who wait for that look again."""

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.errors import Corrupt, FutureVersion
+from catalog.feed import FEED_ROW, FeedChange, FeedRow
 from catalog.records import Codec, Flags, Record
 
 
@@ -137,3 +138,11 @@ def test_types_that_break_the_rules_are_refused() -> None:
     for wrong in (Untagged, Positional):
         with pytest.raises(TypeError):
             Codec(wrong)
+
+
+def test_an_entry_of_the_feed_in_a_form_that_is_not_known_is_refused_not_passed_over() -> None:
+    row = FEED_ROW.encode(FeedRow(time_us=1, keys=(b"\x10key",)))
+    assert list(FeedChange(1, row).under(b"\x10k")) == [b"\x10key"]
+    assert list(FeedChange(1, row).under(b"\x20")) == []
+    with pytest.raises(FutureVersion):
+        FeedChange(1, row.replace(b"\x94\x01", b"\x94\x02", 1)).under(b"\x20")

@@ -166,3 +166,12 @@ async def test_a_batch_does_not_wait_for_ever(tmp_path: Path) -> None:
     await asyncio.sleep(0)
     await catalog.close()  # writes what waits
     await last
+
+
+async def test_a_batch_that_nobody_can_join_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog = await LmdbCatalog.open(tmp_path, max_pending_rows=2)
+    await asyncio.gather(*(put(catalog, (bytes([16, number]), b"")) for number in range(2)))
+    monkeypatch.setattr(writer, "_PATIENCE", 60.0)
+    await asyncio.wait_for(put(catalog, (A, b"1"), (B, b"1"), (C, b"1")), 5)
+    assert await get(catalog, C) == b"1"
+    await catalog.close()
