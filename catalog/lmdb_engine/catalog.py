@@ -153,7 +153,7 @@ class LmdbCatalog:
             return False
         self.gate.enter()
         try:
-            writes = decide(look_through(writer.pending, self._snapshot, keys))
+            writes = decide([look_through(writer.pending, self._snapshot, key) for key in keys])
             if not writes:
                 return False
             check_rows(writes)

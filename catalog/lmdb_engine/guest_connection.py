@@ -104,8 +104,7 @@ class GuestConnection(asyncio.Protocol):
             raise CatalogClosed("the connection to the catalog's host is gone")
         sent = self._sent[number] = Sent(size)
         self._bytes += size
-        if self._outgoing.add(body):
-            self._loop.call_soon(self._outgoing.flush)
+        self._add(self._outgoing, body)
         await sent.outcome()
         return sent
 
@@ -137,8 +136,11 @@ class GuestConnection(asyncio.Protocol):
 
     def send(self, message: wire.FromGuest) -> None:
         """Send, together with what else is sent in this turn of the event loop."""
-        out = self._outgoing
-        if out is not None and out.add(wire.encoded(message)):
+        if self._outgoing is not None:
+            self._add(self._outgoing, wire.encoded(message))
+
+    def _add(self, out: wire.Outgoing, body: bytes) -> None:
+        if out.add(body):
             self._loop.call_soon(out.flush)
 
     def leave(self) -> None:

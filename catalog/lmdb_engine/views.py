@@ -30,17 +30,12 @@ def drive(function: Callable[[V], Awaitable[T]], view: V) -> T:
     raise CatalogMisuse("the function awaited something else than the catalog's reader")
 
 
-def look_through(batches: Sequence[Batch], snapshot: Snapshot, keys: Sequence[bytes]) -> list[bytes | None]:
-    """The values of `keys` in pending batches (newest first), else in the last durable snapshot."""
-    found: list[bytes | None] = []
-    for key in keys:
-        for batch in batches:
-            if key in batch.writes:
-                found.append(batch.writes[key])
-                break
-        else:
-            found.append(snapshot.get(key))
-    return found
+def look_through(batches: Sequence[Batch], snapshot: Snapshot, key: bytes) -> bytes | None:
+    """The value of `key` in pending batches (newest first), else in the last durable snapshot."""
+    for batch in batches:
+        if key in batch.writes:
+            return batch.writes[key]
+    return snapshot.get(key)
 
 
 class SnapshotReader:
@@ -86,10 +81,7 @@ class OverlayTransaction(WriteSet):
     def _get(self, key: bytes) -> bytes | None:
         if key in self.writes:
             return self.writes[key]
-        for batch in self._batches:
-            if key in batch.writes:
-                return batch.writes[key]
-        return self._snapshot.get(key)
+        return look_through(self._batches, self._snapshot, key)
 
     async def get(self, key: bytes) -> bytes | None:
         return self._get(key)

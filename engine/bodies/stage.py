@@ -61,7 +61,7 @@ class Stage:
         if size > BODY_LIMIT or self.waiting + size > self._limit or not self._takeable(storage_class):
             return False
         self.waiting += size
-        if self.waiting >= MUCH:
+        if self.much:
             self.settle()
         return True
 

@@ -67,8 +67,7 @@ async def find_bucket(services: Services, name: str, expected_owner: str | None)
         bucket = await services.store.get_bucket(name)
     except NoSuchBucket:
         raise no_such_bucket(name) from None
-    if expected_owner:
-        _check_owner(bucket, expected_owner)
+    _check_owner(bucket, expected_owner)
     return bucket
 
 

@@ -32,6 +32,7 @@ class _Watched:
         async def commit_known(body: StoredBody, how: object) -> object:
             if self.refuse:
                 return None
+            # What it was given is passed on, whatever its type.
             result = await known(body, how)  # type: ignore[arg-type,func-returns-value]
             self.at_once += result is not None
             return result
@@ -40,6 +41,7 @@ class _Watched:
             self.usual += 1
             return await usual(stored, function)
 
+        # Methods of the protocol are put in the place of the store's own.
         world.bodies.commit_known, world.bodies.commit = commit_known, commit  # type: ignore[method-assign,assignment]
 
 
@@ -151,6 +153,7 @@ async def test_a_bucket_that_is_gone(world: World) -> None:
 async def test_an_epoch_that_was_declared_dead_commits_nothing(world: World) -> None:
     bucket = await world.bucket()
     await put(world, bucket, "k", b"x")
+    # The protocol of bodies does not show them; the store has them.
     epochs: Epochs = world.bodies.epochs  # type: ignore[attr-defined]
     await epochs.mark_dead(epochs.epoch)
     with pytest.raises(Unavailable):
@@ -193,6 +196,7 @@ async def test_observers_are_asked_and_those_that_heed_are_called(tmp_path: Path
 async def test_a_commit_in_doubt_is_looked_for(world: World) -> None:
     bucket = await world.bucket()
     await put(world, bucket, "warm", b"x")
+    # Only embedded catalogs have the one, and only the store's fast path is an object's method.
     real = world.catalog.transact_known  # type: ignore[attr-defined]
     known = world.bodies.commit_known.__self__  # type: ignore[attr-defined]
 

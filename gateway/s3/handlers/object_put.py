@@ -19,8 +19,7 @@ async def put_object(services: Services, request: S3Request) -> S3Response:
     attributes = attributes_in(params, writer(request, bucket), services.settings.max_metadata_size)
     condition = write_condition(params)
     integrity = Integrity(request.headers, request.body)
-    if bucket.settings:
-        await arrive(services, bucket, request.key, condition)
+    await arrive(services, bucket, request.key, condition)
     data = request.body.whole()
     info: ObjectInfo = await services.store.put_object(
         bucket,

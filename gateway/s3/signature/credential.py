@@ -52,7 +52,7 @@ class ClaimParser:
         name, _, signature = signature.strip().partition("=")
         if name != "Signature":
             return self._parse_header(value, "")
-        return claim, signature if signature.isascii() and signature else _check_signature(signature, _malformed)
+        return claim, _check_signature(signature, _malformed)
 
     def _parse_header(self, value: str, head: str) -> tuple[Claim, str]:
         scheme, _, rest = value.strip().partition(" ")

@@ -105,7 +105,7 @@ class Authenticator:
             raise S3Error("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
         mode = payload_mode(sent)
         timestamp = self._request_time(claim, headers)
-        principal, secret = self._keys.lookup(claim.access_key_id) or self._unknown(claim.access_key_id)
+        principal, secret = self._lookup(claim.access_key_id)
         self._require_signed(claim, headers)
         canonical = canonical_request(
             parts.method,
@@ -124,7 +124,7 @@ class Authenticator:
         if "X-Amz-Security-Token" in query or "x-amz-security-token" in parts.headers:
             raise S3Error("InvalidToken")
         timestamp = self._presigned_time(claim, query)
-        principal, secret = self._keys.lookup(claim.access_key_id) or self._unknown(claim.access_key_id)
+        principal, secret = self._lookup(claim.access_key_id)
         self._require_signed(claim, parts.headers, presigned=True)
         header = parts.headers.get("x-amz-content-sha256")
         named = query.get("X-Amz-Content-Sha256")
@@ -146,9 +146,7 @@ class Authenticator:
         expires = query_v2.expires_at(parts.query)
         resource = f"/{parts.host_bucket}{parts.raw_path}" if parts.host_bucket else parts.raw_path
         text = query_v2.string_to_sign(parts.method, resource, parts.query, parts.headers)
-        principal, secret = self._keys.lookup(parts.query["AWSAccessKeyId"]) or self._unknown(
-            parts.query["AWSAccessKeyId"]
-        )
+        principal, secret = self._lookup(parts.query["AWSAccessKeyId"])
         now = self._now()
         if now > expires:
             times = {"Expires": iso8601(expires * 1_000_000), "ServerTime": iso8601(now * 1_000_000)}
@@ -184,9 +182,11 @@ class Authenticator:
         seed = ChunkSeed(key, timestamp, claim.scope, signature) if mode.chunk_signatures else None
         return Identity(principal, mode, seed)
 
-    @staticmethod
-    def _unknown(access_key_id: str) -> NoReturn:
-        raise S3Error("InvalidAccessKeyId", fields={"AWSAccessKeyId": access_key_id})
+    def _lookup(self, access_key_id: str) -> tuple[Principal, str]:
+        found = self._keys.lookup(access_key_id)
+        if found is None:
+            raise S3Error("InvalidAccessKeyId", fields={"AWSAccessKeyId": access_key_id})
+        return found
 
     def _now(self) -> int:
         return self._clock.now_us() // 1_000_000
