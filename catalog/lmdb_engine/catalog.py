@@ -109,7 +109,8 @@ class LmdbCatalog:
         """See `catalog.interface.Glance`."""
         if self._closed:
             return None
-        if self._guests is not None:
+        writing = self._writer.writing
+        if writing is not None and self._guests is not None and not writing.writes.keys().isdisjoint(keys):
             self._catch_up()
         return list(map(self._snapshot.get, keys))
 

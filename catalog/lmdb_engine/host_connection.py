@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("atoll.catalog")
 
+_SOON: Final = 0.02  # seconds until a guest hears of others' commits
+
 _decode: Final = wire.decoder(wire.FromGuest).decode
 
 
@@ -34,7 +36,8 @@ class HostConnection(asyncio.Protocol):
         self._admitting: asyncio.Task[None] | None = None
         self._receiving = False
         self._stuck = False  # the guest does not read what it is sent
-        self._behind = 0  # the sequence that it was not told of meanwhile
+        self._behind = 0  # the sequence that it was not told of yet
+        self._telling: asyncio.TimerHandle | None = None
         #: The number of the last LetGo that it answered.
         self.released = 0
         self.reading_long = False
@@ -51,6 +54,8 @@ class HostConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._outgoing = None
         self._waiting.clear()
+        if self._telling is not None:
+            self._telling.cancel()
         if self._admitting is not None:
             self._admitting.cancel()
         self.left.set()
@@ -61,8 +66,7 @@ class HostConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._stuck = False
-        if self._behind:
-            self.durable(self._behind, ())
+        self._tell()
 
     def leave(self) -> None:
         """End the connection behind what was sent."""
@@ -92,15 +96,26 @@ class HostConnection(asyncio.Protocol):
         return True
 
     def durable(self, sequence: int, numbers: Sequence[int]) -> None:
-        """Tell of a commit and which of the guest's were in it. One that does not read gets what is its own, and the
-        newest sequence when it reads again."""
-        if self._stuck and not numbers:
-            self._behind = sequence
+        """Tell of a commit and which of the guest's were in it. Of others' commits it hears a moment later, of many at
+        once: to wake it for each costs more than it is worth. One that does not read hears when it reads again."""
+        if numbers:
+            self._behind = 0
+            for number in numbers:
+                self._end(number)
+            self.send(wire.Durable(sequence, numbers))
             return
-        self._behind = 0
-        for number in numbers:
-            self._end(number)
-        self.send(wire.Durable(sequence, numbers))
+        self._behind = sequence
+        if self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(_SOON, self._tell)
+
+    def _tell(self) -> None:
+        """Tell of what it was not told yet, unless it does not read."""
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        if self._behind and not self._stuck:
+            sequence, self._behind = self._behind, 0
+            self.send(wire.Durable(sequence, ()))
 
     def _end(self, number: int) -> None:
         self._bytes -= self._under_way.pop(number, 0)
