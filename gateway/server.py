@@ -16,9 +16,11 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from core.errors import StartRefused
-from core.http.connection import ConnectionServer, Request, error_response, is_last
+from core.http.connection import ConnectionServer, Request, is_last
 from core.http.limits import TokenBucket
 from core.http.listening import Door, Listener
+from core.http.moving import Mover
+from core.http.refusals import error_response
 from core.http.tls import Certificate
 from core.metrics import Metrics, Sample
 from gateway.server_pages import Pages
@@ -30,6 +32,7 @@ Handler = Callable[[Request], Awaitable[web.StreamResponse]]
 
 _GRACE = 1.0  # seconds that a new connection has to bring its first request when the server ends
 _SETTLE = 0.2  # seconds for connections that are being opened, in a TLS handshake say, to be seen at all
+_UNLIMITED = 1 << 20  # connections, where nothing else bounds them
 _READ_BUFFER = 1 << 20  # a stripe: what may wait in memory for a slow pipeline, per connection
 
 
@@ -64,6 +67,7 @@ class Server:
         self._tasks: list[asyncio.Task[None]] = []
         self._certificate: Certificate | None = None
         metrics.source("atoll_connections", "Open client connections", kind="gauge", read=self._connections)
+        metrics.source("atoll_connections_moved", "Connections handed to another process", read=self._moved)
         metrics.source("atoll_requests_under_way", "Requests being handled", kind="gauge", read=self._load_sample)
         metrics.source("atoll_requests_refused", "Requests and connections told to slow down", read=self._refusals)
 
@@ -71,8 +75,10 @@ class Server:
         """Requests being handled now; paces background work."""
         return self._under_way
 
-    async def open(self) -> None:
-        """Be able to serve connections that are let in. Raises ConfigError for a certificate that can't be used."""
+    async def open(self, mover: Mover | None = None) -> None:
+        """Be able to serve connections that are let in, which `mover` may move to other processes: those behind TLS
+        stay, for what they agreed on is here, and those whose rate is limited, for what they did is counted here.
+        Raises ConfigError for a certificate that can't be used."""
         context = None
         if self._tls.certificate is not None and self._tls.key is not None:
             self._certificate = Certificate(self._tls.certificate, self._tls.key)
@@ -90,6 +96,8 @@ class Server:
             lingering_time=2.0,
             read_bufsize=_READ_BUFFER,
         )
+        if context is None and not self._limits.connection_rate:
+            self._server.mover = mover
         self._door = Door(self._server, context)
         self._tasks.append(asyncio.create_task(self._server.watch(http.timeouts())))
 
@@ -105,10 +113,19 @@ class Server:
             raise StartRefused(f"cannot listen on {host}:{port}: {_reason(error)}") from error
         return self._listener.address
 
-    def let_in(self, connection: socket.socket) -> None:
-        """After `open`: serve a connection that another process accepted."""
+    def let_in(self, connection: socket.socket, *, moved: bool = False) -> None:
+        """After `open`: serve a connection that another process accepted, and if it `moved`, has served before."""
         assert self._door is not None
-        self._door.let_in(connection)
+        assert self._server is not None
+        self._door.let_in(connection, self._server.moved_here if moved else None)
+
+    def room(self) -> int:
+        """Connections that can still be let in, so that no limit of this process is reached however busy they are."""
+        if self._server is None:
+            return 0
+        limits = self._limits
+        bounds = [n for n in (limits.max_connections, limits.max_requests, limits.max_key_requests) if n]
+        return max(0, min(bounds, default=_UNLIMITED) - len(self._server.connections))
 
     def reload_certificate(self) -> None:
         """Take new certificate files into service (SIGHUP)."""
@@ -186,6 +203,9 @@ class Server:
 
     def _connections(self) -> list[Sample]:
         return [({}, len(self._server.connections) if self._server else 0)]
+
+    def _moved(self) -> list[Sample]:
+        return [({}, self._server.moved if self._server else 0)]
 
     def _load_sample(self) -> list[Sample]:
         return [({}, self._under_way)]

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from core.http.connection import error_response
+from core.http.refusals import error_response
 from core.metrics import Metrics
 
 

@@ -30,19 +30,20 @@ class Door:
         self._patience = _HANDSHAKE
         self._closed = False
 
-    def let_in(self, one: socket.socket) -> None:
-        """Serve a connected socket, which belongs to the door from now on; end it when the door is closed."""
+    def let_in(self, one: socket.socket, factory: Callable[[], asyncio.BaseProtocol] | None = None) -> None:
+        """Serve a connected socket, which belongs to the door from now on; end it when the door is closed. Its protocol
+        is made by `factory`, if it is not like the others'."""
         if self._closed:
             one.close()  # nothing of it was read: the client can send its request again elsewhere
             return
-        task = self._loop.create_task(self._join(one), name="connection")
+        task = self._loop.create_task(self._join(one, factory or self._factory), name="connection")
         self._joining.add(task)
         task.add_done_callback(self._joining.discard)
 
-    async def _join(self, one: socket.socket) -> None:
+    async def _join(self, one: socket.socket, factory: Callable[[], asyncio.BaseProtocol]) -> None:
         patience = self._patience if self._tls is not None else None
         try:
-            await self._loop.connect_accepted_socket(self._factory, one, ssl=self._tls, ssl_handshake_timeout=patience)
+            await self._loop.connect_accepted_socket(factory, one, ssl=self._tls, ssl_handshake_timeout=patience)
         except Exception as error:  # whatever a client does in its handshake is its own affair
             one.close()
             log.info("connection lost while it was opened", extra={"fields": {"error": str(error)}})

@@ -109,6 +109,7 @@ class Gateway(Rooms):
         on_close(self.copying.close)
         await self.copying.start()
         if isinstance(self.catalog, LmdbCatalog):
+            self.guests.take, self.guests.room = partial(self.server.let_in, moved=True), self.server.room
             on_close(self.guests.close)  # while the catalog is open
             await self.guests.begin(self.catalog.admit)
         wake = partial(self.runner.wake, migrator.name)
@@ -118,8 +119,9 @@ class Gateway(Rooms):
         on_close(admin.close)
         await admin.start()
         on_close(self._drain)
-        await self.server.open()
-        pass_on = self.guests.pass_on if settings.process_count > 1 else None
+        several = settings.process_count > 1
+        await self.server.open(self.guests.mover if several else None)
+        pass_on = self.guests.pass_on if several else None
         host, port = await self.server.listen(*settings.address(), pass_on=pass_on)
         scheme = "https" if settings.tls.certificate else "http"
         self.endpoint = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -33,6 +33,7 @@ from engine.suspicion import HealthWorker
 from gateway.wiring import guest_messages as messages
 from gateway.wiring.channel import Channel
 from gateway.wiring.metrics_sources import add_serving_sources
+from gateway.wiring.moving import ToHost
 from gateway.wiring.nodes import NodeFollower
 from gateway.wiring.presence import presence
 from gateway.wiring.rooms import Rooms
@@ -69,6 +70,8 @@ class Guest(Rooms):
         self.failed = False
         self._tidying: asyncio.Task[None] | None = None
         self._channel = Channel(control, self._receive, _host_gone)
+        take = messages.encode(messages.Take())
+        self._mover = ToHost(lambda connection: self._channel.send(take, [connection]))
 
     async def start(self, catalog: socket.socket) -> None:
         """Open everything and tell the host."""
@@ -100,7 +103,7 @@ class Guest(Rooms):
         runner.start()
         add_serving_sources(self, runner)
         on_close(self.server.drain)
-        await self.server.open()
+        await self.server.open(self._mover)
         self.why_not_ready = ""
         self._channel.send(messages.encode(messages.Ready()))
 
@@ -119,12 +122,13 @@ class Guest(Rooms):
         message = messages.decode(data)
         if isinstance(message, messages.Serve):
             for connection in connections:
-                self.server.let_in(connection)
+                self.server.let_in(connection, moved=message.moved)
         elif isinstance(message, messages.Reload):
             self.reload_certificate()
         elif isinstance(message, messages.TellFigures):
             self._tell_figures(message.number)
         elif isinstance(message, messages.Ping):
+            self._mover.room = message.room
             self._done(message.number)
         elif isinstance(message, messages.ExpectKey):
             self._expect_key()

@@ -15,7 +15,13 @@ PAGE: Final = 96 << 10
 
 
 class Serve(msgspec.Struct, tag=2):
-    """To a guest, with a connection: it is yours."""
+    """To a guest, with a connection: it is yours. `moved`: it was served before, and is between two requests."""
+
+    moved: bool = False
+
+
+class Take(msgspec.Struct, tag=13):
+    """From a guest, with a connection: it is yours, between two requests."""
 
 
 class Reload(msgspec.Struct, tag=3):
@@ -29,9 +35,11 @@ class TellFigures(msgspec.Struct, tag=4):
 
 
 class Ping(msgspec.Struct, tag=11):
-    """To a guest: do you still run? Answered by `Figures` without any."""
+    """To a guest: do you still run? Answered by `Figures` without any. `room`: connections that bring small writes and
+    that the host would take until the next one."""
 
     number: int
+    room: int = 0
 
 
 class ExpectKey(msgspec.Struct, tag=12):
@@ -78,7 +86,7 @@ class Page(msgspec.Struct, tag=9):
     last: bool
 
 
-Message = Serve | Reload | TellFigures | Ping | ExpectKey | Tidy | Figures | Ready | Settle | TellPage | Page
+Message = Serve | Take | Reload | TellFigures | Ping | ExpectKey | Tidy | Figures | Ready | Settle | TellPage | Page
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Message).decode

@@ -13,11 +13,13 @@ import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from core.metrics import Figure
 from gateway.wiring import guest_messages as messages
 from gateway.wiring.channel import Channel, pair
+from gateway.wiring.moving import STEP, FromHost, Load
 from gateway.wiring.nursery import Child, Nursery
 from gateway.wiring.settings import Settings
 
@@ -65,10 +67,12 @@ class _Guest:
         return await self._ask(messages.ExpectKey, _TIDINESS) is not None
 
     async def watch(self) -> None:
-        """From when it is ready: notice whether it hangs. Runs until cancelled."""
+        """From when it is ready: notice whether it hangs, and tell it what it may hand over. Runs until cancelled."""
+        load = Load()
         while True:
             await asyncio.sleep(_PULSE)
-            hangs = await self._ask(messages.Ping, _ANSWER) is None
+            room = self._guests.room_for_more(load.share())
+            hangs = await self._ask(partial(messages.Ping, room=room), _ANSWER) is None
             if hangs != self.hangs:
                 self.hangs = hangs
                 fields = {"pid": self.process.pid}
@@ -77,14 +81,12 @@ class _Guest:
                 else:
                     log.info("a process of the gateway answers again", extra={"fields": fields})
 
-    async def _ask(
-        self, kind: type[messages.TellFigures | messages.Tidy | messages.Ping | messages.ExpectKey], seconds: float
-    ) -> list[Figure] | None:
+    async def _ask(self, question: Callable[[int], messages.Message], seconds: float) -> list[Figure] | None:
         number = self._number = self._number + 1
         future: asyncio.Future[list[Figure]] = asyncio.get_running_loop().create_future()
         self._answers[number] = future, []
         try:
-            self.channel.send(messages.encode(kind(number)))
+            self.channel.send(messages.encode(question(number)))
             return await asyncio.wait_for(future, seconds)
         except TimeoutError:
             return None
@@ -97,10 +99,13 @@ class _Guest:
         self._access.cancel()
         await asyncio.gather(self._access, return_exceptions=True)
 
-    def _receive(self, data: bytes, _: list[socket.socket]) -> None:
+    def _receive(self, data: bytes, connections: list[socket.socket]) -> None:
         message = messages.decode(data)
         if isinstance(message, messages.Ready):
             self.ready.set()
+        elif isinstance(message, messages.Take):
+            for connection in connections:
+                self._guests.take(connection)
         elif isinstance(message, messages.Settle):
             self._guests.settle()
         elif isinstance(message, messages.TellPage):
@@ -114,7 +119,8 @@ class _Guest:
 
 class Guests:
     """All guests of a host: one fewer than the settings' `processes`, none without a nursery. `begin`, then `close`,
-    which may be called again. `page` makes the page of metrics; `settle` is called when a guest has staged much."""
+    which may be called again. `page` makes the page of metrics; `settle` is called when a guest has staged much, `take`
+    with a connection that a guest hands over, and `room` tells how many of those can be served here."""
 
     def __init__(self, settings: Settings, nursery: Nursery | None, *, page: Callable[[], Awaitable[bytes]]) -> None:
         self._settings, self._nursery, self._page = settings, nursery, page
@@ -127,6 +133,10 @@ class Guests:
         self._ending = asyncio.Event()
         self._turn = 0
         self.settle: Callable[[], None] = lambda: None
+        self.take: Callable[[socket.socket], None] = socket.socket.close
+        self.room: Callable[[], int] = lambda: 0
+        #: Gives connections of the host to guests.
+        self.mover = FromHost(self._give)
 
     async def begin(self, admit: Admit) -> None:
         """Start all, which `admit` gives access to the catalog, and wait until they can serve, or one failed: the host
@@ -155,6 +165,20 @@ class Guests:
         if guest is None or not guest.serves:
             return False
         return guest.channel.send(_SERVE, [connection])
+
+    def _give(self, connection: socket.socket) -> bool:
+        """Hand a connection that a guest has served before to one of them."""
+        ready = self._ready()
+        if self._ending.is_set() or not ready:
+            return False
+        self._turn = (self._turn + 1) % (self._count + 1)
+        return ready[self._turn % len(ready)].channel.send(_SERVE_MOVED, [connection])
+
+    def room_for_more(self, share: float) -> int:
+        """How many connections with small writes a guest may hand over now, where the host's event loop takes `share`
+        of a processor."""
+        more = self.mover.judge(share) and not self._ending.is_set()
+        return min(STEP, self.room()) if more else 0
 
     @property
     def serving(self) -> int:
@@ -298,3 +322,4 @@ class Guests:
 
 
 _SERVE: Final = messages.encode(messages.Serve())
+_SERVE_MOVED: Final = messages.encode(messages.Serve(moved=True))
