@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -381,27 +380,3 @@ async def test_a_guest_gets_its_turn_at_a_row_that_the_host_writes_all_the_time(
     await asyncio.gather(*tasks)
     await asyncio.to_thread(guest.communicate)
     assert await get(host, A) == b"%d" % (own + 5)
-
-
-async def test_a_glance_shows_what_a_guest_may_have_seen(host: LmdbCatalog) -> None:
-    """Though the event loop has not heard of the commit yet."""
-    await put(host, (A, b"1"))
-    for number in range(2, 12):
-        value = b"%d" % number
-        writing = asyncio.create_task(put(host, (A, value)))
-        while host._writer.writing is None:  # noqa: ASYNC110 - the very turn of the loop counts
-            await asyncio.sleep(0)
-        deadline = time.monotonic() + 10
-        while True:  # as a guest reads, without a turn of this event loop
-            fresh = host._environment.snapshot()
-            seen = fresh.get(A)
-            fresh.close()
-            if seen == value:
-                break
-            assert time.monotonic() < deadline
-            time.sleep(0.0005)  # noqa: ASYNC251 - the event loop is not to have its turn
-        assert host._writer.writing is not None, "the event loop has heard of it"
-        assert host.glance((B,)) == [None]
-        assert host.glance((B, A)) == [None, value]
-        await writing
-        assert host.glance((A,)) == [value]
