@@ -30,6 +30,7 @@ from engine.backoff import Backoff
 from engine.bodies.store import BodyStore
 from engine.layout_data import (
     BODY,
+    DRAFT,
     ID,
     PACK,
     PACK_DEAD,
@@ -40,6 +41,7 @@ from engine.layout_data import (
     SHORT,
     SUSPECT,
     prefix_end,
+    staged_key,
 )
 from engine.ports import Node
 from engine.records_data import BODY_ROW, SEGMENT_ROW
@@ -178,7 +180,7 @@ class CollectionWorker:
         async def collect(txn: Transaction) -> None:
             await self._epochs.guard(txn)
             rows = await txn.get_many([BODY + key[len(QUEUE_BODY) :] for key in keys])
-            packs: dict[bytes, bool] = {}
+            packs: dict[bytes, list[bytes | None]] = {}
             for key, data in zip(keys, rows, strict=True):
                 body_id = key[len(QUEUE_BODY) :]
                 txn.delete(key)
@@ -189,11 +191,14 @@ class CollectionWorker:
                 for segment_id, _ in row.segments:
                     txn.put(QUEUE_SEGMENT + segment_id, b"")
                 if row.slice is not None:
-                    pack, _, length = row.slice
+                    pack, offset, length = row.slice
                     if pack not in packs:
-                        packs[pack] = await txn.get(PACK + pack) is not None
-                    if packs[pack]:
+                        packs[pack] = await txn.get_many([PACK + pack, DRAFT + pack])
+                    born, draft = packs[pack]
+                    if born is not None or draft is not None:
                         txn.put(PACK_DEAD + pack + body_id, length.to_bytes(_U32, "big"))
+                    if born is None and draft is not None:
+                        txn.delete(staged_key(pack, offset))  # its bytes need not get into the pack
 
         await self._bodies.catalog.transact(collect)
         for key in keys:

@@ -16,7 +16,8 @@ the metadata half are in `engine/layout.py`; the two never share a kind byte (da
 | QUEUE_PIECE | node id ‖ locator | empty: one replaced or orphaned piece |
 | SUSPECT | segment id ‖ piece index u8 ‖ stripe u32 | SuspectRow: damage proven on one piece |
 | SHORT | segment id | empty: acknowledged with fewer than n pieces, or narrow: repair and recode go by it |
-| STAGED | body id | u32 sealed length ‖ storage class: a body in its row that is to go into a pack |
+| DRAFT | segment id | DraftRow: a pack that gives out places before it is written; gone when it is settled |
+| STAGED | segment id ‖ offset u32 | body id ‖ sealed bytes: of a draft's member, until the pack is written |
 | ROOT | – | RootRow: key-check value, rotation state |
 | BUCKET_KEY | bucket id ‖ version u32 | BucketKeyRow: the bucket key, wrapped |
 """
@@ -40,7 +41,8 @@ SUSPECT = ENGINE + b"\x89"
 SHORT = ENGINE + b"\x8a"
 ROOT = ENGINE + b"\x8b"
 BUCKET_KEY = ENGINE + b"\x8c"
-STAGED = ENGINE + b"\x8d"
+DRAFT = ENGINE + b"\x8e"
+STAGED = ENGINE + b"\x8f"  # 0x8d was of bodies that were staged in their own rows: they are read there
 
 ID = 16
 _U32 = struct.Struct(">I")
@@ -68,10 +70,10 @@ def bucket_key_key(bucket: bytes, version: int) -> bytes:
     return BUCKET_KEY + bucket + _U32.pack(version)
 
 
-def staged_value(length: int, storage_class: str) -> bytes:
-    return _U32.pack(length) + storage_class.encode()
+def staged_key(pack: bytes, offset: int) -> bytes:
+    return STAGED + pack + _U32.pack(offset)
 
 
-def parse_staged(value: bytes) -> tuple[int, str]:
-    """(sealed length, storage class) of a STAGED row."""
-    return _U32.unpack_from(value)[0], value[_U32.size :].decode()
+def parse_staged(key: bytes, value: bytes) -> tuple[int, bytes, memoryview]:
+    """(offset, body id, sealed bytes) of a STAGED row."""
+    return _U32.unpack_from(key, len(STAGED) + ID)[0], value[:ID], memoryview(value)[ID:]

@@ -1,4 +1,4 @@
-"""Moving bodies into a new pack: what settling and compaction share. Copies sealed bytes, needs no keys.
+"""Moving bodies into a new pack, as compaction does. Copies sealed bytes, needs no keys.
 
 First the pack is written and brought to life with a row, then each body's row is pointed there by compare-and-set: if
 it still says what the mover saw and the body is alive. Killed between, nothing is lost: the rows tell where each body
@@ -24,13 +24,11 @@ CHUNK = 256
 
 
 class Move(msgspec.Struct, frozen=True):
-    """One body. `is_there` judges its present row: whether it is still where the mover found it. `settles` is a row
-    that is done with once the body has moved, or has died; empty for none."""
+    """One body. `is_there` judges its present row: whether it is still where the mover found it."""
 
     body_id: bytes
     sealed: memoryview
     is_there: Callable[[bytes], bool]
-    settles: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +93,6 @@ async def _point(bodies: BodyStore, pack_id: bytes, chunk: Sequence[tuple[Move, 
         alive = await txn.get_many([ALIVE + move.body_id for move, _ in chunk])
         moved = []
         for (move, (offset, length)), row, mark in zip(chunk, rows, alive, strict=True):
-            if move.settles:
-                txn.delete(move.settles)
             if mark is not None and row is not None and move.is_there(row):
                 new = BodyRow(slice=(pack_id, offset, length))
                 txn.put(BODY + move.body_id, BODY_ROW.encode(new))

@@ -206,9 +206,11 @@ def put_pack(txn: Transaction, segment: WrittenSegment, row: PackRow) -> None:
         txn.put(SHORT + segment.id, b"")
 
 
-async def write_pack(tools: WriteTools, storage_class: StorageClass, bodies: Sequence[Buffer]) -> WrittenSegment:
-    """Write sealed bodies one after the other as one segment. Nodes that fail are left out of the next attempt: the
-    bytes are still in memory. Raises Unavailable, StorageFull."""
+async def write_pack(
+    tools: WriteTools, storage_class: StorageClass, bodies: Sequence[Buffer], *, segment_id: bytes = b""
+) -> WrittenSegment:
+    """Write sealed bodies one after the other as one segment, under a fresh id unless it has one. Nodes that fail are
+    left out of the next attempt: the bytes are still in memory. Raises Unavailable, StorageFull."""
     total = sum(len(body) for body in bodies)
     if total > MAX_SEGMENT:
         raise ValueError(f"{total} bytes in one pack")
@@ -216,7 +218,7 @@ async def write_pack(tools: WriteTools, storage_class: StorageClass, bodies: Seq
     refusal: Unavailable | StorageFull | None = None
     for _ in range(_ATTEMPTS):
         try:
-            writer = tools.writer(storage_class, total, exclude=exclude)
+            writer = tools.writer(storage_class, total, exclude=exclude, segment_id=segment_id)
         except (Unavailable, StorageFull) as error:
             raise refusal or error from None
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 import msgspec
 
 from catalog.records import Codec, Record
@@ -55,6 +57,22 @@ class PackRow(Record, tag=1, kw_only=True, frozen=True):
         return found
 
 
+class DraftState(enum.IntEnum):
+    """How far a draft is."""
+
+    OPEN = 0  # its process may give out places in it
+    CLOSED = 1  # it has all its members
+    BORN = 2  # the pack is written and has its rows: what waits in the catalog is done with
+
+
+class DraftRow(Record, tag=1, kw_only=True, frozen=True):
+    """A pack that small bodies have places in before it is written; the epoch gives out the places."""
+
+    epoch: int
+    storage_class: str
+    state: DraftState
+
+
 class SuspectRow(Record, tag=1, kw_only=True, frozen=True):
     """Damage proven on one (piece, stripe) of one placement generation."""
 
@@ -81,6 +99,7 @@ class BucketKeyRow(Record, tag=1, kw_only=True, frozen=True):
 SEGMENT_ROW = Codec(SegmentRow)
 BODY_ROW = Codec(BodyRow)
 PACK_ROW = Codec(PackRow)
+DRAFT_ROW = Codec(DraftRow)
 SUSPECT_ROW = Codec(SuspectRow)
 ROOT_ROW = Codec(RootRow)
 BUCKET_KEY_ROW = Codec(BucketKeyRow)

@@ -1,46 +1,49 @@
-"""Settling: bodies that wait in the catalog (`engine.bodies.stage`) are moved into packs on the nodes.
+"""Settling: drafts, whose members wait in the catalog (`engine.bodies.stage`), are written as packs.
 
-A turn takes what waits, a group at a time, while more than a little does: so it keeps up with any load, and packs get
-larger the more is written. A STAGED row that leads to nothing any more, or to a body that has moved, goes. On a catalog
-that was moved to another place it settles what came along.
+A draft's members already say where they are, so a pack needs no more than its own rows; then what waited in the catalog
+goes. Killed between, nothing is lost: a reader that does not find one finds the other. On a catalog that was moved to
+another place it settles what came along.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
 
+from msgspec import structs
+
+from catalog.errors import IN_DOUBT
 from catalog.interface import Reader, Transaction
+from catalog.keys import u64
+from core.buffers import Buffer
 from core.crashpoints import reach
 from core.workers import WorkerReport, WorkerState
+from engine.bodies.placed import WrittenSegment
 from engine.bodies.store import BodyStore
 from engine.errors import StorageFull, Unavailable
-from engine.layout_data import ALIVE, BODY, ID, STAGED, parse_staged, prefix_end
-from engine.moving import Move, bear_pack, point_there
-from engine.records_data import BODY_ROW
+from engine.layout_data import DRAFT, ID, PACK_DEAD, STAGED, parse_staged, prefix_end, staged_key
+from engine.packs import put_pack, write_pack
+from engine.records_data import DRAFT_ROW, DraftRow, DraftState, PackRow
 
 log = logging.getLogger("atoll.engine")
 
-#: Sealed bytes that one pack takes; compaction leaves packs of this size alone.
-GROUP = 16 << 20
-#: Groups of one turn.
-_GROUPS = 16
+#: Drafts looked at in one turn, and rows in one read, or removed in one transaction.
+_DRAFTS = 64
 _PAGE = 128
-
-
-@dataclass(slots=True)
-class _Group:
-    """What one pack will take, and the STAGED rows that lead nowhere."""
-
-    storage_class: str
-    moves: list[Move]
-    dead: list[bytes]
-    size: int = 0  # sealed bytes of both
+_CHUNK = 256
+#: No draft has as many members.
+_MOST = 100_000
+#: What stands in a pack's row for the place of a body that was never committed, or is gone.
+_NOBODY = bytes(ID)
+#: Seconds that an operator's turn waits for drafts that other processes are about to close.
+_PATIENCE = 5.0
+_GLANCE = 0.05
 
 
 class SettlingWorker:
-    """Moves staged bodies into packs. Named `settling`."""
+    """Writes drafts as packs. Named `settling`."""
 
     name = "settling"
     interval = 1.0
@@ -48,23 +51,38 @@ class SettlingWorker:
     def __init__(self, bodies: BodyStore) -> None:
         self._bodies = bodies
         self._state = WorkerState.IDLE
-        self._cursor = b""
         self._trouble = ""
+        self._forced = False
+        self._patience = 0.0  # until when drafts are waited for
+
+    def force(self) -> None:
+        """Let the next turns settle all that waits now, also what its process would leave open for a while."""
+        self._forced = True
 
     async def turn(self) -> WorkerState:
-        more = False
+        if self._forced:
+            self._forced = False
+            self._patience = time.monotonic() + _PATIENCE
+        if self._patience:
+            await self._bodies.stage.hand_over()
+        busy = False
         try:
-            for _ in range(_GROUPS):
-                more = await self._settle()
-                if not more or not self._bodies.stage.much:
-                    break
+            for pack, draft in await self._ripe():
+                await self._settle(pack, draft)
+                busy = True
         except (Unavailable, StorageFull) as error:
             if str(error) != self._trouble:
                 log.warning("settling: %s", error)
-            self._trouble, more = str(error), False  # tried again after the interval
+            self._trouble, busy, self._patience = str(error), False, 0.0  # tried again after the interval
         else:
             self._trouble = ""
-        self._state = WorkerState.BUSY if more else WorkerState.IDLE
+        if self._patience and not busy:
+            busy = time.monotonic() < self._patience and await self._something_waits()
+            if busy:
+                await asyncio.sleep(_GLANCE)
+            else:
+                self._patience = 0.0
+        self._state = WorkerState.BUSY if busy else WorkerState.IDLE
         return self._state
 
     def report(self) -> WorkerReport:
@@ -74,88 +92,113 @@ class SettlingWorker:
             progress += f": {self._trouble}"
         return WorkerReport(self._state, progress, {"bodies": moved, "waiting": waiting})
 
-    async def _settle(self) -> bool:
-        """Move one group; whether there may be more. A walk goes on where the last group ended, so that one that can't
-        be moved holds up no other."""
-        group = await self._next()
-        if group.dead:
-            await self._forget(group.dead)
-        if group.moves:
-            pack = await bear_pack(
-                self._bodies, group.storage_class, group.moves, written=lambda: reach("settling-written")
-            )
-            reach("settling-born")
-            self._bodies.counters.bodies_settled += await point_there(self._bodies, pack, group.moves)
-            reach("settling-moved")
-        self._bodies.stage.leave(group.size)
-        return bool(self._cursor)
+    async def _ripe(self) -> list[tuple[bytes, DraftRow]]:
+        """Drafts that get no further members: closed, or of a process that is no more."""
 
-    async def _next(self) -> _Group:
-        """The next group, all of one storage class."""
-        group = _Group("", [], [])
-        while group.size < GROUP:
-            rows = await self._bodies.catalog.read(self._page)
-            for key, (length, storage_class), body in rows:
-                sealed = BODY_ROW.decode(body).sealed if body is not None else b""
-                if sealed and group.moves and storage_class != group.storage_class:
-                    continue  # for the next walk
-                group.size += length
-                if sealed and body is not None:
-                    group.storage_class = storage_class
-                    group.moves.append(Move(key[-ID:], memoryview(sealed), body.__eq__, settles=key))
-                else:
-                    group.dead.append(key)
-            self._cursor = rows[-1][0] if len(rows) == _PAGE else b""
-            if not self._cursor:
+        async def look(reader: Reader) -> list[tuple[bytes, DraftRow]]:
+            found = []
+            for key, value in await reader.scan(DRAFT, prefix_end(DRAFT), limit=_DRAFTS):
+                draft = DRAFT_ROW.decode(value)
+                if draft.state is not DraftState.OPEN or not await self._bodies.epochs.lives(reader, u64(draft.epoch)):
+                    found.append((key[len(DRAFT) :], draft))
+            return found
+
+        return await self._bodies.catalog.read(look)
+
+    async def _something_waits(self) -> bool:
+        return await self._bodies.catalog.read(_any_staged)
+
+    async def _settle(self, pack: bytes, draft: DraftRow) -> None:
+        members = [] if draft.state is DraftState.BORN else await self._members(pack)
+        if members and not await self._write(pack, draft, members):
+            return  # another process was faster
+        if members:
+            done_with = [staged_key(pack, offset) for offset, _, _ in members]
+        else:  # it was written before, or nothing is left of it: then also the marks of those who died go
+            prefixes = [STAGED + pack, *([PACK_DEAD + pack] if draft.state is not DraftState.BORN else [])]
+            done_with = [key for prefix in prefixes for key in await self._keys(prefix)]
+        await self._clear(pack, done_with)
+        reach("settling-moved")
+        self._bodies.counters.bodies_settled += len(members)
+        self._bodies.stage.settled(pack)
+
+    async def _members(self, pack: bytes) -> list[tuple[int, bytes, memoryview]]:
+        """Offset, body id and sealed bytes of a draft's members, in the order of their places."""
+        prefix = STAGED + pack
+        start, end = prefix, prefix_end(prefix)
+        found: list[tuple[int, bytes, memoryview]] = []
+
+        async def page(reader: Reader) -> list[tuple[bytes, bytes]]:
+            return await reader.scan(start, end, limit=_PAGE)
+
+        while rows := await self._bodies.catalog.read(page):
+            found += [parse_staged(key, value) for key, value in rows]
+            if len(rows) < _PAGE:
                 break
+            start = rows[-1][0] + b"\0"
             await asyncio.sleep(0)  # a page at a time: requests are answered between
-        return group
+        return found
 
-    async def _page(self, reader: Reader) -> list[tuple[bytes, tuple[int, str], bytes | None]]:
-        """STAGED rows behind the cursor: key, what they say, and the body's row if it is alive."""
-        start = self._cursor + b"\0" if self._cursor else STAGED
-        rows = await reader.scan(start, prefix_end(STAGED), limit=_PAGE)
-        bodies = await reader.get_many([BODY + key[-ID:] for key, _ in rows])
-        alive = await reader.get_many([ALIVE + key[-ID:] for key, _ in rows])
-        return [
-            (key, parse_staged(value), body if mark is not None else None)
-            for (key, value), body, mark in zip(rows, bodies, alive, strict=True)
-        ]
+    async def _write(self, pack: bytes, draft: DraftRow, members: Sequence[tuple[int, bytes, memoryview]]) -> bool:
+        """Write the pack and commit its rows; False where that was done meanwhile."""
+        bodies = self._bodies
+        ids: list[bytes] = []
+        parts: list[Buffer] = []
+        place = 0
+        for offset, body_id, sealed in members:
+            if offset > place:
+                ids.append(_NOBODY)
+                parts.append(bytes(offset - place))
+            ids.append(body_id)
+            parts.append(sealed)
+            place = offset + sealed.nbytes
+        kind = bodies.classes.get(draft.storage_class)
+        segment = await write_pack(bodies.write_tools, kind, parts, segment_id=pack)
+        reach("settling-written")
+        row = PackRow(bodies=b"".join(ids), lengths=tuple(map(len, parts)), epoch=bodies.epochs.epoch)
+        try:
+            born = await bodies.catalog.transact(lambda txn: self._bear(txn, segment, row, ids))
+        except IN_DOUBT:
+            raise
+        except BaseException:
+            bodies.write_tools.drop(segment.row)
+            raise
+        if not born:
+            bodies.write_tools.drop(segment.row)
+        reach("settling-born")
+        return born
 
-    async def _forget(self, keys: list[bytes]) -> None:
-        async def forget(txn: Transaction) -> None:
-            await self._bodies.epochs.guard(txn)
-            for key in keys:
-                txn.delete(key)
+    async def _bear(self, txn: Transaction, segment: WrittenSegment, row: PackRow, members: Sequence[bytes]) -> bool:
+        await self._bodies.epochs.guard(txn)
+        value = await txn.get(DRAFT + segment.id)
+        draft = DRAFT_ROW.decode(value) if value is not None else None
+        if draft is None or draft.state is DraftState.BORN:
+            return False
+        put_pack(txn, segment, row)
+        if _NOBODY in members:
+            txn.put(PACK_DEAD + segment.id + _NOBODY, bytes(4))
+        txn.put(DRAFT + segment.id, DRAFT_ROW.encode(structs.replace(draft, state=DraftState.BORN)))
+        return True
 
-        await self._bodies.catalog.transact(forget)
+    async def _keys(self, prefix: bytes) -> list[bytes]:
+        async def scan(reader: Reader) -> list[bytes]:
+            rows = await reader.scan(prefix, prefix_end(prefix), limit=_MOST, keys_only=True)
+            return [key for key, _ in rows]
+
+        return await self._bodies.catalog.read(scan)
+
+    async def _clear(self, pack: bytes, keys: Sequence[bytes]) -> None:
+        """Remove what waited for the pack, and at last the draft."""
+        for start in range(0, max(len(keys), 1), _CHUNK):
+            chunk = [*keys[start : start + _CHUNK], *([DRAFT + pack] if start + _CHUNK >= len(keys) else [])]
+
+            async def remove(txn: Transaction, chunk: Sequence[bytes] = chunk) -> None:
+                await self._bodies.epochs.guard(txn)
+                for key in chunk:
+                    txn.delete(key)
+
+            await self._bodies.catalog.transact(remove)
 
 
-class SettledElsewhere:
-    """Lets go of the room in the stage of bodies that another process has settled. Named `stage`."""
-
-    name = "stage"
-    interval = 0.25
-
-    def __init__(self, bodies: BodyStore) -> None:
-        self._bodies = bodies
-
-    async def turn(self) -> WorkerState:
-        """Look at the oldest; what still waits is looked at again after the others."""
-        stage = self._bodies.stage
-        looked = [stage.staged.popleft() for _ in range(min(len(stage.staged), _PAGE))]
-
-        async def look(reader: Reader) -> list[bytes | None]:
-            return await reader.get_many([STAGED + body_id for body_id, _ in looked])
-
-        moved = 0
-        for (body_id, size), row in zip(looked, await self._bodies.catalog.read(look), strict=True):
-            if row is None:
-                moved += 1
-                stage.leave(size)
-            else:
-                stage.staged.append((body_id, size))
-        return WorkerState.BUSY if 2 * moved > len(looked) else WorkerState.IDLE
-
-    def report(self) -> WorkerReport:
-        return WorkerReport(progress=f"{self._bodies.stage.waiting} bytes wait")
+async def _any_staged(reader: Reader) -> bool:
+    return bool(await reader.scan(STAGED, prefix_end(STAGED), limit=1, keys_only=True))

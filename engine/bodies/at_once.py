@@ -17,17 +17,17 @@ from core.crashpoints import reach
 from engine.bodies.interface import Known, StoredBody
 from engine.bodies.locations import Locations
 from engine.bodies.placed import Inline, Waiting
-from engine.bodies.stage import Stage
+from engine.bodies.stage import Slot, Stage
 from engine.counters import EngineCounters
 from engine.errors import StorageFull
-from engine.layout_data import BODY, STAGED, staged_value
+from engine.layout_data import BODY
 from engine.records_data import BODY_ROW, BodyRow
 
 T = TypeVar("T")
 
 
 class AtOnce:
-    """Commits bodies that lie in their catalog row."""
+    """Commits bodies that lie in the catalog, for good or until their pack is written."""
 
     def __init__(
         self, catalog: Catalog, epochs: Epochs, stage: Stage, locations: Locations, counters: EngineCounters
@@ -39,35 +39,34 @@ class AtOnce:
     async def commit(self, body: StoredBody, known: Known[T]) -> T | None:
         """See `Bodies.commit_known`."""
         transact, placed = self._transact, body.placed
-        staged, storage_class = 0, ""
-        if transact is None:
+        if transact is None or not isinstance(placed, Waiting | Inline):
             return None
-        if isinstance(placed, Waiting):
-            staged, storage_class = len(placed.sealed), placed.storage_class
-            if not self._stage.enter(staged, storage_class):
-                return None
-        elif not isinstance(placed, Inline):
-            return None
-        row = BodyRow(sealed=bytes(placed.sealed))
+        row = BodyRow(sealed=placed.sealed) if isinstance(placed, Inline) else None
+        slot: Slot | None = None
         living = self._epochs.living
         outcome: T | None = None
 
         def decide(found: Sequence[bytes | None]) -> dict[bytes, bytes | None] | None:
-            nonlocal outcome
+            nonlocal outcome, row, slot
             decided = known.at_once(found[1:]) if found[0] == living else None
             if decided is None:
                 return None
+            if row is None:
+                assert isinstance(placed, Waiting)
+                slot = self._stage.enter(len(placed.sealed), placed.storage_class)
+                if slot is None:
+                    return None
+                row = slot.row
             outcome, writes = decided
             writes[BODY + body.id] = BODY_ROW.encode_new(row)
-            if staged:
-                writes[STAGED + body.id] = staged_value(staged, storage_class)
+            if slot is not None:
+                writes[slot.key] = body.id + placed.sealed
+            reach("pieces-written")
+            reach("before-commit")
             return writes
 
-        reach("pieces-written")
-        reach("before-commit")
         try:
             if not await transact((self._epochs.state_key, *known.reads), decide):
-                self._stage.leave(staged)
                 return None
         except CommitUnknown as doubt:
             if not await came_through(self._catalog, body.id, doubt):
@@ -75,16 +74,17 @@ class AtOnce:
         except IN_DOUBT:
             raise  # its rows may be there
         except BaseException as error:
-            self._stage.leave(staged)
             self._counters.bodies_discarded += 1
             if isinstance(error, CatalogFull):
                 raise StorageFull("the catalog has no space") from error
             raise
+        finally:
+            if slot is not None:
+                self._stage.leave(slot)
         reach("after-commit")
+        assert row is not None
         self._locations.put(body.id, row)
-        if staged:
-            self._counters.bodies_staged += 1
-            self._stage.committed(body.id, staged)
+        self._counters.bodies_staged += slot is not None
         return outcome
 
 

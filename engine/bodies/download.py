@@ -132,8 +132,12 @@ class Download:
         fresh = False
         for attempt in range(_ATTEMPTS):
             if row.sealed:
-                return self._open_inline(opener, row.sealed, first, offset, length, plain)
+                return self._open_whole(opener, memoryview(row.sealed), first, offset, length, plain)
             runs = runs_of(row, offset, length)
+            if row.slice is not None and self._tools.registry.cached(row.slice[0]) is None:
+                staged = await self._locations.staged(body_id, row)
+                if staged is not None:
+                    return self._open_whole(opener, staged, first, offset, length, plain)
             if not fresh and (out := await self._open_soon(opener, first, runs, plain)) is not None:
                 return out
             segments: list[Segment] = []
@@ -183,12 +187,13 @@ class Download:
             raise Moved("the catalog has this segment no more")
         return segment
 
-    def _open_inline(
-        self, opener: BodyOpener, sealed: bytes, first: int, offset: int, length: int, plain: int
+    def _open_whole(
+        self, opener: BodyOpener, sealed: memoryview, first: int, offset: int, length: int, plain: int
     ) -> bytearray:
+        """Of a body that is in the catalog, all its sealed bytes."""
         out = unset(plain)
         try:
-            opener.open(first, memoryview(sealed)[offset : offset + length], out)
+            opener.open(first, sealed[offset : offset + length], out)
         except DamagedFrame as error:
             self._tools.counters.frame_failures += 1
             self._tools.counters.damaged_reads += 1

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from catalog.interface import Catalog, Reader
 from engine.errors import Damaged
-from engine.layout_data import BODY
+from engine.layout_data import BODY, parse_staged, staged_key
 from engine.records_data import BODY_ROW, BodyRow
 
 
@@ -42,6 +42,21 @@ class Locations:
         row = BODY_ROW.decode(data)
         self.put(body_id, row)
         return row
+
+    async def staged(self, body_id: bytes, row: BodyRow) -> memoryview | None:
+        """The sealed bytes of a body whose pack is yet to be written; None for any other."""
+        if row.slice is None:
+            return None
+        key = staged_key(row.slice[0], row.slice[1])
+
+        async def load(reader: Reader) -> bytes | None:
+            return await reader.get(key)
+
+        value = await self._catalog.read(load)
+        if value is None:
+            return None
+        _, member, sealed = parse_staged(key, value)
+        return sealed if member == body_id else None
 
     def put(self, body_id: bytes, row: BodyRow) -> None:
         """Remember; inline bodies are not kept, their bytes would fill the memory."""

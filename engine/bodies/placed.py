@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from core.buffers import Buffer
+from engine.bodies.stage import Slot
 from engine.records_data import SegmentRow
 
 
@@ -24,10 +25,10 @@ class Waiting(msgspec.Struct):
 
 
 class Staged(msgspec.Struct):
-    """Sealed bytes that wait in the body's catalog row until they are moved into a pack (engine.settling)."""
+    """Sealed bytes that wait in the catalog until the pack is written that they have a place in (engine.settling)."""
 
-    sealed: bytes
-    storage_class: str
+    sealed: Buffer
+    slot: Slot
 
 
 @dataclass(slots=True)

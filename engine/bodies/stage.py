@@ -1,8 +1,15 @@
 """The stage: small bodies wait in the catalog for their pack, so that their writes need not wait for nodes.
 
-A small body's commit writes its row anyway, and that row can carry the sealed bytes. So it is acknowledged after one
-durable commit; `engine.settling` then writes many such bodies as one pack. What is lost with the catalog is no more
-than before: without their rows the pieces on nodes could not be read either.
+A *draft* is a pack that has its id and gives out places in it before it is written. A staged body's row says from the
+first where it will be in the pack; until then its bytes are a row of their own (STAGED), which goes into the same
+commit. So a small write is acknowledged after one durable commit, and settling (`engine.settling`) writes a whole draft
+at once without touching its members' rows. What is lost with the catalog is no more than before: without their rows
+the pieces on nodes could not be read either.
+
+A draft has a row before its first member. It takes no more once it is full, or its first member has waited for long;
+once the commits of all its members have ended it is closed, and may be settled. That transaction comes behind theirs,
+in a catalog that commits in order: so it holds also for a commit whose caller was cancelled. Drafts of a process whose
+epoch is dead need not be closed, for nothing of it commits any more.
 
 How much may wait is bounded. Beyond that, and whenever no node set could take the body now, a body goes the direct way
 (`engine.packs`), which waits, or refuses, as it must.
@@ -11,69 +18,209 @@ How much may wait is bounded. Beyond that, and whenever no node set could take t
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import msgspec
+
+from catalog.epochs import Epochs
+from catalog.interface import Catalog, Reader, Transaction
+from core.ids import new_ordered_id
+from core.workers import WorkerReport, WorkerState
 from engine.classes import StorageClasses
 from engine.errors import StorageFull, Unavailable
+from engine.layout_data import DRAFT, staged_key
 from engine.ports import Placer
+from engine.records_data import DRAFT_ROW, BodyRow, DraftRow, DraftState
 from engine.segments.write import choose_target
 
 #: Sealed bytes up to which a body may be staged: one frame of 64 KiB.
 BODY_LIMIT = (64 << 10) + 16
-#: Sealed bytes that may wait in all, and from which on they are much: settling is asked to begin at once.
+#: Sealed bytes that may wait in all, and with which a draft is full: compaction leaves packs of this size alone.
 LIMIT = 64 << 20
-MUCH = 16 << 20
+FULL = 16 << 20
+#: Seconds after its first member came until a draft takes no more.
+_PATIENCE = 0.75
+#: Seconds until what the catalog refused is tried again.
+_AGAIN = 1.0
 #: Seconds for which the answer is kept whether nodes could take a body.
 _FRESH = 0.1
 
 
-class Stage:
-    """Who may be staged. One for the process; `waiting` is what it staged and knows of no move yet, in sealed bytes.
+@dataclass(slots=True, eq=False)
+class Draft:
+    """One draft of this process. `size`: sealed bytes of the places given out."""
 
-    `limit` 0 lets nobody in: on a catalog that many gateways share its rows are dearer than pieces.
+    id: bytes
+    storage_class: str
+    size: int = 0
+    since: float = 0.0  # when the first place was given out
+    under_way: int = 0  # commits of members that have not ended
+
+
+class Slot(msgspec.Struct, frozen=True, gc=False):
+    """A body's place in a draft."""
+
+    draft: Draft
+    offset: int
+    length: int
+
+    @property
+    def key(self) -> bytes:
+        """Of the row that holds the bytes until the draft is settled; see `engine.layout_data.STAGED`."""
+        return staged_key(self.draft.id, self.offset)
+
+    @property
+    def row(self) -> BodyRow:
+        """The body's own row, now and after."""
+        return BodyRow(slice=(self.draft.id, self.offset, self.length))
+
+
+@dataclass(slots=True)
+class _Drafts:
+    """Of one storage class: the one that is filled now, and the next."""
+
+    current: Draft | None = None
+    spare: Draft | None = None
+
+
+class Stage:
+    """Who may be staged, and where. One for the process; `waiting` is what it staged and does not know to be settled,
+    in sealed bytes. `limit` 0 lets nobody in: on a catalog that many gateways share its rows are dearer than pieces.
+
+    As a worker, named `stage`, it opens drafts, closes them, and lets go of those that another process has settled.
     """
+
+    name = "stage"
+    interval = 0.25
 
     def __init__(
         self,
+        catalog: Catalog,
+        epochs: Epochs,
         placer: Placer,
         classes: StorageClasses,
         *,
         limit: int = LIMIT,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._placer, self._classes, self._limit, self._monotonic = placer, classes, limit, monotonic
+        self._catalog, self._epochs, self._placer, self._classes = catalog, epochs, placer, classes
+        self._limit, self._monotonic = limit, monotonic
         self._looked: dict[str, tuple[float, bool]] = {}
+        self._drafts = {name: _Drafts() for name in classes.classes} if limit else {}
+        self._done: list[Draft] = []  # they take no more, and are to be closed
+        self._closed: dict[bytes, Draft] = {}  # they are to be settled
+        self._not_before = 0.0
         self.waiting = 0
-        #: Called when much waits, for each body that adds to it.
+        #: Called when this worker is wanted before its time, and when a draft may be settled.
+        self.wake: Callable[[], object] = lambda: None
         self.settle: Callable[[], object] = lambda: None
-        #: Another process settles what this one stages (`engine.settling.SettledElsewhere`).
-        self.settled_elsewhere = False
-        #: What was committed and is not known to have moved, where that is so: body id and sealed bytes.
-        self.staged: deque[tuple[bytes, int]] = deque()
 
-    @property
-    def much(self) -> bool:
-        return self.waiting >= MUCH
-
-    def enter(self, size: int, storage_class: str) -> bool:
-        """Whether `size` sealed bytes may be staged; if so they count as waiting until `leave`."""
+    def enter(self, size: int, storage_class: str) -> Slot | None:
+        """A place for `size` sealed bytes if they may be staged; `leave` has to follow."""
         if size > BODY_LIMIT or self.waiting + size > self._limit or not self._takeable(storage_class):
-            return False
+            return None
+        drafts = self._drafts[storage_class]
+        draft = drafts.current
+        if draft is None:
+            self.wake()
+            return None
+        offset = draft.size
+        if not offset:
+            draft.since = self._monotonic()
+        draft.size += size
+        draft.under_way += 1
         self.waiting += size
-        if self.much:
+        if draft.size >= FULL:
+            self._turn_over(drafts)
+        return Slot(draft, offset, size)
+
+    def leave(self, slot: Slot) -> None:
+        """The commit of what entered has ended, one way or the other."""
+        draft = slot.draft
+        draft.under_way -= 1
+        if self._done and not draft.under_way and draft in self._done:
+            self.wake()
+
+    def settled(self, pack: bytes) -> None:
+        """A draft, of whatever process, was settled."""
+        draft = self._closed.pop(pack, None)
+        if draft is not None:
+            self.waiting -= draft.size
+
+    # --- the worker ---
+
+    async def turn(self) -> WorkerState:
+        now = self._monotonic()
+        for drafts in self._drafts.values():
+            if drafts.current is not None and drafts.current.size and now - drafts.current.since >= _PATIENCE:
+                self._turn_over(drafts)
+        await self._write()
+        await self._look_for_settled()
+        return WorkerState.IDLE
+
+    async def hand_over(self) -> None:
+        """Close at once whatever has members, but for those that are being committed."""
+        for drafts in self._drafts.values():
+            if drafts.current is not None and drafts.current.size:
+                self._turn_over(drafts)
+        await self._write()
+
+    def report(self) -> WorkerReport:
+        return WorkerReport(progress=f"{self.waiting} bytes wait", counters={"waiting": self.waiting})
+
+    def _turn_over(self, drafts: _Drafts) -> None:
+        if drafts.current is not None:
+            self._done.append(drafts.current)
+        drafts.current, drafts.spare = drafts.spare, None
+        self.wake()
+
+    async def _write(self) -> None:
+        """Close what can be closed and open what lacks, in one transaction."""
+        closing = [draft for draft in self._done if not draft.under_way]
+        opening = [
+            Draft(new_ordered_id(), name)
+            for name, drafts in self._drafts.items()
+            for _ in range((drafts.current is None) + (drafts.spare is None))
+        ]
+        now = self._monotonic()
+        if (not closing and not opening) or now < self._not_before:
+            return
+        self._not_before = now + _AGAIN  # which also keeps out who comes while this is under way
+
+        async def write(txn: Transaction) -> None:
+            await self._epochs.guard(txn)
+            for draft in closing:
+                txn.put(DRAFT + draft.id, self._row(draft, DraftState.CLOSED))
+            for draft in opening:
+                txn.put(DRAFT + draft.id, self._row(draft, DraftState.OPEN))
+
+        await self._catalog.transact(write)
+        self._not_before = now
+        for draft in closing:
+            self._done.remove(draft)
+            self._closed[draft.id] = draft
+        for draft in opening:
+            drafts = self._drafts[draft.storage_class]
+            if drafts.current is None:
+                drafts.current = draft
+            else:
+                drafts.spare = draft
+        if closing:
             self.settle()
-        return True
 
-    def committed(self, body_id: bytes, size: int) -> None:
-        """A body that entered is staged for good."""
-        if self.settled_elsewhere:
-            self.staged.append((body_id, size))
+    def _row(self, draft: Draft, state: DraftState) -> bytes:
+        return DRAFT_ROW.encode(DraftRow(epoch=self._epochs.epoch, storage_class=draft.storage_class, state=state))
 
-    def leave(self, size: int) -> None:
-        """So many bytes wait no longer: moved, dead, or never committed. More than is known to wait is nothing new:
-        a process that ended before left them."""
-        self.waiting = max(0, self.waiting - size)
+    async def _look_for_settled(self) -> None:
+        closed = list(self._closed)
+
+        async def look(reader: Reader) -> list[bytes | None]:
+            return await reader.get_many([DRAFT + pack for pack in closed])
+
+        for pack, row in zip(closed, await self._catalog.read(look) if closed else (), strict=True):
+            if row is None:
+                self.settled(pack)
 
     def _takeable(self, storage_class: str) -> bool:
         """Whether nodes could take a pack now: what they would refuse must be refused before it is acknowledged."""

@@ -27,7 +27,7 @@ from engine.bodies.upload import Upload, WriteTools
 from engine.classes import StorageClasses
 from engine.counters import EngineCounters
 from engine.errors import StorageFull, Unavailable
-from engine.layout_data import BODY, PACK, QUEUE_BODY, SEGMENT, SHORT, STAGED, staged_value
+from engine.layout_data import BODY, PACK, QUEUE_BODY, SEGMENT, SHORT
 from engine.packs import Packer, PackTicket
 from engine.ports import Placer
 from engine.records_data import BODY_ROW, SEGMENT_ROW, BodyRow
@@ -92,7 +92,7 @@ class BodyStore:
         self.reports = Reports(self.counters)
         self.registry = SegmentRegistry(catalog)
         self.locations = Locations(catalog)
-        self.stage = Stage(placer, self.classes, limit=settings.stage)
+        self.stage = Stage(catalog, epochs, placer, self.classes, limit=settings.stage)
         #: Slices of packs whose body was never committed: (pack id, body id, sealed length), for compaction.
         self.lost_slices: list[tuple[bytes, bytes, int]] = []
         threads = settings.threads or max(2, os.cpu_count() or 2)
@@ -116,8 +116,9 @@ class BodyStore:
         self._packers: dict[str, Packer] = {}
 
     async def start(self) -> None:
-        """Load what is known of damage."""
+        """Load what is known of damage, and open the stage."""
         await self.registry.load_suspects()
+        await self.stage.turn()
 
     async def close(self) -> None:
         """Wait for packs and reads under way, and end the threads. Callers have ended before."""
@@ -214,6 +215,9 @@ class BodyStore:
         finally:
             if ticket is not None:
                 ticket.finish()
+            for body in stored:
+                if isinstance(body.placed, Staged):
+                    self.stage.leave(body.placed.slot)
 
     async def _place(self, stored: Sequence[StoredBody]) -> PackTicket | None:
         """Stage the small bodies, or put them into a pack, all into the same one: they are committed together."""
@@ -223,17 +227,14 @@ class BodyStore:
         storage_class = waiting[0][1].storage_class
         if len(waiting) > 1 and any(placed.storage_class != storage_class for _, placed in waiting):
             raise ValueError("one commit packs bodies of one storage class")
-        if len(waiting) == 1 and self.stage.enter(len(waiting[0][1].sealed), storage_class):
-            self._stage(stored)
+        slot = self.stage.enter(len(waiting[0][1].sealed), storage_class) if len(waiting) == 1 else None
+        if slot is not None:
+            for body in stored:
+                if isinstance(body.placed, Waiting):
+                    body.placed = Staged(body.placed.sealed, slot)
             return None
         packer = self._packers.get(storage_class) or self._packer(storage_class)
         return await packer.place([(body_id, placed.sealed) for body_id, placed in waiting])
-
-    def _stage(self, stored: Sequence[StoredBody]) -> None:
-        for body in stored:
-            if isinstance(body.placed, Waiting):
-                body.placed = Staged(bytes(body.placed.sealed), body.placed.storage_class)
-                self.counters.bodies_staged += 1
 
     async def _transact(
         self,
@@ -252,7 +253,7 @@ class BodyStore:
                 txn.put(BODY + body.id, BODY_ROW.encode(rows[body.id]))
                 references.create(txn, body.id)
                 if isinstance(body.placed, Staged):
-                    txn.put(STAGED + body.id, staged_value(len(body.placed.sealed), body.placed.storage_class))
+                    txn.put(body.placed.slot.key, body.id + body.placed.sealed)
                 elif isinstance(body.placed, Segments):
                     for segment in body.placed.segments:
                         txn.put(SEGMENT + segment.id, SEGMENT_ROW.encode(segment.row))
@@ -284,7 +285,7 @@ class BodyStore:
         for body in stored:
             self.locations.put(body.id, rows[body.id])
             if isinstance(body.placed, Staged):
-                self.stage.committed(body.id, len(body.placed.sealed))
+                self.counters.bodies_staged += 1
             elif isinstance(body.placed, Segments):
                 for segment in body.placed.segments:
                     self.registry.put(Segment.of(segment.id, segment.row))
@@ -320,9 +321,7 @@ class BodyStore:
 
     def _drop(self, placed: object) -> None:
         self.counters.bodies_discarded += 1
-        if isinstance(placed, Staged):
-            self.stage.leave(len(placed.sealed))
-        elif isinstance(placed, Segments):
+        if isinstance(placed, Segments):
             for segment in placed.segments:
                 self.write_tools.drop(segment.row)
 
@@ -355,8 +354,10 @@ class BodyStore:
 
 def _body_row(body: StoredBody, ticket: PackTicket | None) -> BodyRow:
     placed = body.placed
-    if isinstance(placed, Inline | Staged):
+    if isinstance(placed, Inline):
         return BodyRow(sealed=placed.sealed)
+    if isinstance(placed, Staged):
+        return placed.slot.row
     if isinstance(placed, Segments):
         return BodyRow(segments=tuple((segment.id, segment.row.sealed_length) for segment in placed.segments))
     assert ticket is not None

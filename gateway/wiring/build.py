@@ -88,6 +88,7 @@ class Gateway(Rooms):
             HealthWorker(self.bodies, self.placer, self.clock),
             keeper,
             self.tally,
+            self.bodies.stage,
         ]
         if not self.catalog.local:
             own.append(NodeFollower(self.nodes))
@@ -95,6 +96,7 @@ class Gateway(Rooms):
             own.append(Repacker(self.catalog))
         self.runner = WorkerRunner([*own, *shared], self.server.load)
         on_close(self.runner.close)
+        self.bodies.stage.wake = partial(self.runner.wake, self.bodies.stage.name)
         self.bodies.stage.settle = self.guests.settle = partial(self.runner.wake, SettlingWorker.name)
         self.runner.start()
         add_sources(self)

@@ -28,7 +28,6 @@ from core.worker_runner import WorkerRunner
 from core.workers import Standby, Worker, WorkerReport, WorkerState
 from engine.collection import CollectionWorker
 from engine.compaction import CompactionWorker
-from engine.settling import SettledElsewhere
 from engine.suspicion import HealthWorker
 from gateway.wiring import guest_messages as messages
 from gateway.wiring.channel import Channel
@@ -93,12 +92,12 @@ class Guest(Rooms):
                 NodeFollower(self.nodes),
                 OwnLeftovers(CollectionWorker(self.bodies, covers=None)),
                 OwnLeftovers(CompactionWorker(self.bodies, lambda: runner.breathe(CompactionWorker.name))),
-                SettledElsewhere(self.bodies),
+                self.bodies.stage,
             ],
             self.server.load,
         )
         self.closing.push_async_callback(runner.close)
-        self.bodies.stage.settled_elsewhere = True
+        self.bodies.stage.wake = partial(runner.wake, self.bodies.stage.name)
         self.bodies.stage.settle = partial(self._channel.send, messages.encode(messages.Settle()))
         runner.start()
         add_serving_sources(self, runner)
@@ -160,6 +159,7 @@ class Guest(Rooms):
         async def tidy() -> None:
             with contextlib.suppress(AtollError):
                 await self.placer.probe(force=True)
+                await self.bodies.stage.hand_over()
                 for worker in (CollectionWorker.name, CompactionWorker.name):
                     await self._runner.run(worker)
                 await self.catalog.sequence()  # all that the host has committed, so that no read can see before it

@@ -50,8 +50,8 @@ class ExpectKey(msgspec.Struct, tag=12):
 
 
 class Tidy(msgspec.Struct, tag=10):
-    """To a guest: look which nodes are there, hand over what you know to be superfluous, and publish how far back your
-    reads can still see. Answered by `Figures` without any."""
+    """To a guest: look which nodes are there, hand over what you staged and what you know to be superfluous, and tell
+    how far back your reads can still see. Answered by `Figures` without any."""
 
     number: int
 
@@ -69,7 +69,7 @@ class Ready(msgspec.Struct, tag=6):
 
 
 class Settle(msgspec.Struct, tag=7):
-    """From a guest: much that it staged waits for its pack."""
+    """From a guest: what it staged may be settled."""
 
 
 class TellPage(msgspec.Struct, tag=8):
