@@ -13,11 +13,11 @@ import statistics
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench import limits, measures
+from bench import cache, limits, measures
 from bench.servers import Atoll, Seaweed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,33 +105,42 @@ class Bench:
         self.add(f"PSS, 5 GiB / 1 GiB, {when}", five, one, "MiB")
 
 
+def measured(bench: Bench, arguments: argparse.Namespace) -> bool:
+    """Start both and measure what was asked for; whether that is all there is."""
+    for server in (bench.atoll, bench.peer):
+        server.start()
+        measures.make_bucket(server.endpoint)
+        server.pause()
+    print(f"{'':34} {bench.atoll.name:>12} {'peer':>12} {'ratio':>7}")
+    if arguments.only_small:
+        bench.small()
+        return False
+    if not arguments.quick:
+        bench.memory("a new server")
+    bench.large()
+    bench.small()
+    if not arguments.quick:
+        bench.listing()
+        bench.memory("after all this")
+    return True
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one round, no listing, no memory")
     parser.add_argument("--folder", type=Path, help="where to put the data (a real file system)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only-small", action="store_true", help="only the 10 KiB requests; results.json is kept")
+    parser.add_argument("--used", action="store_true", help="with no memory free at first (bench/cache.py)")
     arguments = parser.parse_args()
     base = arguments.folder or ROOT / "data"
     base.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=base))
     bench = Bench(folder, 1 if arguments.quick else arguments.rounds)
     try:
-        for server in (bench.atoll, bench.peer):
-            server.start()
-            measures.make_bucket(server.endpoint)
-            server.pause()
-        print(f"{'':34} {bench.atoll.name:>12} {'peer':>12} {'ratio':>7}")
-        if arguments.only_small:
-            bench.small()
-            return
-        if not arguments.quick:
-            bench.memory("a new server")
-        bench.large()
-        bench.small()
-        if not arguments.quick:
-            bench.listing()
-            bench.memory("after all this")
+        with cache.all_used(folder) if arguments.used else nullcontext():
+            if not measured(bench, arguments):
+                return
     finally:
         for server in (bench.atoll, bench.peer):
             server.stop()

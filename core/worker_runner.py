@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from core.errors import AtollError
-from core.workers import Worker, WorkerReport, WorkerState
+from core.workers import Forceable, Worker, WorkerReport, WorkerState
 
 log = logging.getLogger("atoll.workers")
 
@@ -72,6 +72,12 @@ class WorkerRunner:
     def wake(self, name: str) -> None:
         """Let a worker that is idle, or pauses, take its next turn now. Raises UnknownWorker."""
         self._find(name).wake.set()
+
+    def force(self, name: str) -> None:
+        """Let a worker do in its next turns what it does only when asked to. Raises UnknownWorker."""
+        worker = self._find(name).worker
+        if isinstance(worker, Forceable):
+            worker.force()
 
     async def run(self, name: str, *, turns: int = 1_000_000) -> WorkerReport:
         """Take turns at full speed until the worker is idle (at most `turns`) and return its report.

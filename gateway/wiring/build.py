@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +17,7 @@ from catalog.lmdb_engine.folder import holds_catalog
 from catalog.lmdb_engine.repack import Repacker
 from catalog.postgres_engine.address import redacted
 from catalog.postgres_engine.catalog import PostgresCatalog
-from core.errors import StartRefused
+from core.errors import AtollError, StartRefused
 from core.worker_runner import WorkerRunner
 from core.workers import Worker
 from engine.collection import CollectionWorker
@@ -42,6 +44,9 @@ from gateway.wiring.snapshots import Snapshots
 
 log = logging.getLogger("atoll.gateway")
 
+#: Seconds that an orderly end takes at most to write what waits for its pack.
+_SETTLING = 5.0
+
 
 class Gateway(Rooms):
     """Everything of one gateway, in one process or, with guests, in several. `start` once, then `close` once, also
@@ -66,6 +71,7 @@ class Gateway(Rooms):
         super().__init__(settings)
         self._on_lost = on_lost
         self._on_moved = on_moved
+        self._hurried = False
         self.guests = Guests(settings, nursery, page=self.page)
 
     async def start(self, *, may_create: bool) -> str:
@@ -96,6 +102,8 @@ class Gateway(Rooms):
             own.append(Repacker(self.catalog))
         self.runner = WorkerRunner([*own, *shared], self.server.load)
         on_close(self.runner.close)
+        if self.catalog.local:
+            on_close(self._settle)  # its guests have ended by then
         self.bodies.stage.wake = partial(self.runner.wake, self.bodies.stage.name)
         self.bodies.stage.settle = self.guests.settle = partial(self.runner.wake, SettlingWorker.name)
         self.runner.start()
@@ -140,8 +148,16 @@ class Gateway(Rooms):
         self.guests.end()
         await self.server.drain()
 
+    async def _settle(self) -> None:
+        """Leave nothing in the catalog that waits for its pack: an earlier release would not find it there."""
+        with contextlib.suppress(AtollError, TimeoutError):
+            async with asyncio.timeout(0 if self._hurried else _SETTLING):
+                self.runner.force(SettlingWorker.name)
+                await self.runner.run(SettlingWorker.name)
+
     def hurry(self) -> None:
         """End the drain now."""
+        self._hurried = True
         super().hurry()
         self.guests.end()
 

@@ -15,7 +15,7 @@ from backends.errors import BackendError
 from catalog.backup import backup
 from catalog.hold import held, lift_hold
 from core.errors import AtollError
-from core.workers import Forceable, WorkerReport
+from core.workers import WorkerReport
 from engine.collection import CollectionWorker
 from gateway.admin.service import CopyOrder, NewNode, NewQuota, NewUser
 from gateway.wiring import deployment
@@ -108,9 +108,7 @@ class GatewayOperations:
         return [_describe(running) for running in self._gateway.runner.workers().values()]
 
     async def run_worker(self, name: str) -> dict[str, Any]:
-        running = self._gateway.runner.workers().get(name)
-        if running is not None and isinstance(running.worker, Forceable):
-            running.worker.force()
+        self._gateway.runner.force(name)
         await self._gateway.guests.tidy()
         report = await self._gateway.runner.run(name)
         if name == CollectionWorker.name and self._gateway.snapshots.worker is not None:
