@@ -44,7 +44,7 @@ from engine.layout_data import (
     staged_key,
 )
 from engine.ports import Node
-from engine.records_data import BODY_ROW, SEGMENT_ROW
+from engine.records_data import BODY_ROW, SEGMENT_ROW, is_unwritten
 from engine.sweeping import PATIENCE, Sweeping
 
 #: Of so many turns with other work, one looks for pieces without rows all the same.
@@ -180,7 +180,7 @@ class CollectionWorker:
         async def collect(txn: Transaction) -> None:
             await self._epochs.guard(txn)
             rows = await txn.get_many([BODY + key[len(QUEUE_BODY) :] for key in keys])
-            packs: dict[bytes, list[bytes | None]] = {}
+            packs: dict[bytes, tuple[bool, bool]] = {}
             for key, data in zip(keys, rows, strict=True):
                 body_id = key[len(QUEUE_BODY) :]
                 txn.delete(key)
@@ -193,11 +193,12 @@ class CollectionWorker:
                 if row.slice is not None:
                     pack, offset, length = row.slice
                     if pack not in packs:
-                        packs[pack] = await txn.get_many([PACK + pack, DRAFT + pack])
-                    born, draft = packs[pack]
-                    if born is not None or draft is not None:
+                        born, draft = await txn.get_many([PACK + pack, DRAFT + pack])
+                        packs[pack] = born is not None, draft is not None and is_unwritten(draft)
+                    written, unwritten = packs[pack]
+                    if written or unwritten:
                         txn.put(PACK_DEAD + pack + body_id, length.to_bytes(_U32, "big"))
-                    if born is None and draft is not None:
+                    if unwritten:
                         txn.delete(staged_key(pack, offset))  # its bytes need not get into the pack
 
         await self._bodies.catalog.transact(collect)

@@ -103,3 +103,8 @@ DRAFT_ROW = Codec(DraftRow)
 SUSPECT_ROW = Codec(SuspectRow)
 ROOT_ROW = Codec(RootRow)
 BUCKET_KEY_ROW = Codec(BucketKeyRow)
+
+
+def is_unwritten(draft: bytes) -> bool:
+    """Whether the bytes of this draft's members are in the catalog alone."""
+    return DRAFT_ROW.decode(draft).state is not DraftState.BORN

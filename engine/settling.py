@@ -25,15 +25,14 @@ from engine.bodies.store import BodyStore
 from engine.errors import StorageFull, Unavailable
 from engine.layout_data import DRAFT, ID, PACK_DEAD, STAGED, parse_staged, prefix_end, staged_key
 from engine.packs import put_pack, write_pack
-from engine.records_data import DRAFT_ROW, DraftRow, DraftState, PackRow
+from engine.records_data import DRAFT_ROW, DraftRow, DraftState, PackRow, is_unwritten
 
 log = logging.getLogger("atoll.engine")
 
-#: Drafts looked at in one turn, and rows in one read, or removed in one transaction.
-_DRAFTS = 64
+#: Rows in one read, and removed in one transaction.
 _PAGE = 128
 _CHUNK = 256
-#: No draft has as many members.
+#: There are never as many drafts, and none has as many members.
 _MOST = 100_000
 #: What stands in a pack's row for the place of a body that was never committed, or is gone.
 _NOBODY = bytes(ID)
@@ -65,17 +64,18 @@ class SettlingWorker:
             self._patience = time.monotonic() + _PATIENCE
         if self._patience:
             await self._bodies.stage.hand_over()
-        busy = False
-        try:
-            for pack, draft in await self._ripe():
+        busy, trouble = False, ""
+        for pack, draft in await self._ripe():
+            try:
                 await self._settle(pack, draft)
                 busy = True
-        except (Unavailable, StorageFull) as error:
-            if str(error) != self._trouble:
-                log.warning("settling: %s", error)
-            self._trouble, busy, self._patience = str(error), False, 0.0  # tried again after the interval
-        else:
-            self._trouble = ""
+            except (Unavailable, StorageFull) as error:  # which need not be so for the others
+                trouble = str(error)
+        if trouble:
+            if trouble != self._trouble:
+                log.warning("settling: %s", trouble)
+            busy, self._patience = False, 0.0  # tried again after the interval
+        self._trouble = trouble
         if self._patience and not busy:
             busy = time.monotonic() < self._patience and await self._something_waits()
             if busy:
@@ -97,7 +97,7 @@ class SettlingWorker:
 
         async def look(reader: Reader) -> list[tuple[bytes, DraftRow]]:
             found = []
-            for key, value in await reader.scan(DRAFT, prefix_end(DRAFT), limit=_DRAFTS):
+            for key, value in await reader.scan(DRAFT, prefix_end(DRAFT), limit=_MOST):
                 draft = DRAFT_ROW.decode(value)
                 if draft.state is not DraftState.OPEN or not await self._bodies.epochs.lives(reader, u64(draft.epoch)):
                     found.append((key[len(DRAFT) :], draft))
@@ -171,13 +171,12 @@ class SettlingWorker:
     async def _bear(self, txn: Transaction, segment: WrittenSegment, row: PackRow, members: Sequence[bytes]) -> bool:
         await self._bodies.epochs.guard(txn)
         value = await txn.get(DRAFT + segment.id)
-        draft = DRAFT_ROW.decode(value) if value is not None else None
-        if draft is None or draft.state is DraftState.BORN:
+        if value is None or not is_unwritten(value):
             return False
         put_pack(txn, segment, row)
         if _NOBODY in members:
             txn.put(PACK_DEAD + segment.id + _NOBODY, bytes(4))
-        txn.put(DRAFT + segment.id, DRAFT_ROW.encode(structs.replace(draft, state=DraftState.BORN)))
+        txn.put(DRAFT + segment.id, DRAFT_ROW.encode(structs.replace(DRAFT_ROW.decode(value), state=DraftState.BORN)))
         return True
 
     async def _keys(self, prefix: bytes) -> list[bytes]:

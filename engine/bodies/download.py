@@ -134,10 +134,6 @@ class Download:
             if row.sealed:
                 return self._open_whole(opener, memoryview(row.sealed), first, offset, length, plain)
             runs = runs_of(row, offset, length)
-            if row.slice is not None and self._tools.registry.cached(row.slice[0]) is None:
-                staged = await self._locations.staged(body_id, row)
-                if staged is not None:
-                    return self._open_whole(opener, staged, first, offset, length, plain)
             if not fresh and (out := await self._open_soon(opener, first, runs, plain)) is not None:
                 return out
             segments: list[Segment] = []
@@ -145,6 +141,8 @@ class Download:
                 segments = [await self._segment(run.segment_id, fresh=fresh) for run in runs]
                 return await self._open_runs(opener, first, runs, segments, plain)
             except (Unavailable, Damaged) as error:
+                if isinstance(error, Moved) and (staged := await self._locations.staged(body_id, row)) is not None:
+                    return self._open_whole(opener, staged, first, offset, length, plain)
                 # Also damage may only be that of a piece which was made anew elsewhere.
                 looks_again = isinstance(error, Moved) or (not fresh and await self._outdated(segments))
                 if attempt == _ATTEMPTS - 1 or not looks_again:

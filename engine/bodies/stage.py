@@ -191,7 +191,8 @@ class Stage:
         async def write(txn: Transaction) -> None:
             await self._epochs.guard(txn)
             for draft in closing:
-                txn.put(DRAFT + draft.id, self._row(draft, DraftState.CLOSED))
+                if await txn.get(DRAFT + draft.id) is not None:  # else it was closed in a commit that was in doubt
+                    txn.put(DRAFT + draft.id, self._row(draft, DraftState.CLOSED))
             for draft in opening:
                 txn.put(DRAFT + draft.id, self._row(draft, DraftState.OPEN))
 

@@ -405,3 +405,20 @@ async def test_groups_of_each_storage_class(tmp_path: Path, monkeypatch: pytest.
     for each in kept:
         await world.check(each)
     await world.close()
+
+
+async def test_a_draft_that_no_nodes_take_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = StorageClasses({"NARROW": StorageClass.of("NARROW", "2+2"), "WIDE": StorageClass.of("WIDE", "4+2")}, {})
+    monkeypatch.setattr(body_store, "StorageClasses", lambda: kinds)
+    world = await World(tmp_path, settings=SETTINGS).open()
+    kept = [await world.keep(os.urandom(10 * KIB), storage_class=name) for name in ("WIDE", "NARROW")]
+    for number in (1, 2):
+        world.placer.observe(bytes([number]) * 16, ok=False, seconds=0.0, error=PermanentError("gone"))
+    worker = SettlingWorker(world.bodies)
+    await run(worker)
+    assert await world.count(STAGED) == 1
+    assert [row.storage_class for row in (await world.segments()).values()] == ["NARROW"]
+    assert "nodes" in worker.report().progress
+    for each in kept:
+        await world.check(each)
+    await world.close()
