@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,24 +11,15 @@ import pytest
 from backends.decorators.faults import Fault, FaultRule, FaultyBackend
 from backends.errors import PermanentError
 from backends.interface import Backend
-from catalog.epochs import Epochs
-from catalog.errors import CatalogFull
-from catalog.interface import Transaction
-from core import crashpoints
-from core.clock import SystemClock
-from core.workers import Forceable, Worker, WorkerState
 from engine.bodies import stage
 from engine.bodies import store as body_store
-from engine.bodies.stage import Stage
-from engine.bodies.store import BodySettings, BodyStore
+from engine.bodies.store import BodySettings
 from engine.classes import StorageClass, StorageClasses
 from engine.collection import CollectionWorker
-from engine.compaction import CompactionWorker
 from engine.errors import Unavailable
-from engine.layout_data import BODY, PACK, PACK_DEAD, QUEUE_BODY, SEGMENT, STAGED
-from engine.packs import write_pack
+from engine.layout_data import BODY, PACK_DEAD, QUEUE_BODY, STAGED
 from engine.settling import SettlingWorker
-from tests.engine_data.world import Kept, World, chunks, no_outcome
+from tests.engine_data.world import World, run
 
 KIB = 1 << 10
 SETTINGS = BodySettings(threads=2, stage=stage.LIMIT)
@@ -41,13 +30,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     opened = await World(tmp_path, settings=SETTINGS).open()
     yield opened
     await opened.close()
-
-
-async def run(worker: Worker) -> None:
-    if isinstance(worker, Forceable):
-        worker.force()
-    while await worker.turn() is WorkerState.BUSY:
-        pass
 
 
 async def test_acknowledged_without_nodes_then_packed(world: World) -> None:
@@ -114,43 +96,6 @@ async def test_the_dead_come_along_until_they_are_collected(world: World) -> Non
         await world.check(each)
 
 
-async def emptied(world: World, kept: Sequence[Kept]) -> None:
-    """Remove what is left: no file and no row of it may stay."""
-    for each in kept:
-        await world.remove(each)
-    worker = CompactionWorker(world.bodies)
-    for _ in range(2):
-        await run(CollectionWorker(world.bodies))
-        await run(worker)
-    await run(CollectionWorker(world.bodies))
-    assert world.files() == []
-    for prefix in (BODY, PACK, PACK_DEAD, SEGMENT, STAGED, QUEUE_BODY):
-        assert await world.count(prefix) == 0
-
-
-@pytest.mark.parametrize("gone", [(0,), (9,), (0, 1, 4, 9), tuple(range(10))])
-async def test_those_who_are_gone_leave_gaps(world: World, gone: tuple[int, ...]) -> None:
-    kept = [await world.keep(os.urandom(10 * KIB + number)) for number in range(10)]
-    for number in gone:
-        await world.remove(kept[number])
-    await run(CollectionWorker(world.bodies))
-    assert await world.count(STAGED) == 10 - len(gone)
-    await run(SettlingWorker(world.bodies))
-    assert world.bodies.stage.waiting == 0
-    left = [each for number, each in enumerate(kept) if number not in gone]
-    for each in left:
-        await world.check(each)
-    for _ in range(3):  # one pack among others, merged with them
-        left.append(await world.keep(os.urandom(20 * KIB)))
-        await run(SettlingWorker(world.bodies))
-    await run(CompactionWorker(world.bodies))
-    await run(CollectionWorker(world.bodies))
-    assert await world.packs() == 1
-    for each in left:
-        await world.check(each)
-    await emptied(world, left)
-
-
 async def test_collected_before_it_was_moved(world: World) -> None:
     await world.remove(await world.keep(os.urandom(10 * KIB)))
     await run(CollectionWorker(world.bodies))
@@ -159,137 +104,6 @@ async def test_collected_before_it_was_moved(world: World) -> None:
     assert await world.count(STAGED) == 0
     assert world.bodies.stage.waiting == 0
     assert world.files() == []
-
-
-@pytest.mark.parametrize("born", [False, True])
-async def test_removed_while_its_pack_is_written(world: World, monkeypatch: pytest.MonkeyPatch, born: bool) -> None:
-    kept = [await world.keep(os.urandom(10 * KIB)) for _ in range(4)]
-
-    async def removing(name: str) -> None:
-        if name == ("settling-born" if born else "settling-written"):
-            await world.remove(kept[0])
-            await run(CollectionWorker(world.bodies))
-
-    clear = SettlingWorker._clear
-
-    async def written(*arguments: object, **named: object) -> object:
-        segment = await write_pack(*arguments, **named)  # type: ignore[arg-type]
-        await removing("settling-written")
-        return segment
-
-    async def cleared(*arguments: object) -> None:
-        await removing("settling-born")
-        await clear(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr("engine.settling.write_pack", written)
-    monkeypatch.setattr(SettlingWorker, "_clear", cleared)
-    await run(SettlingWorker(world.bodies))
-    monkeypatch.undo()
-    assert await world.count(PACK_DEAD) == 1
-    assert await world.count(STAGED) == 0
-    for each in kept[1:]:
-        await world.check(each)
-    await emptied(world, kept[1:])
-
-
-@pytest.mark.parametrize("point", ["settling-written", "settling-born"])
-async def test_settling_that_breaks_off_goes_on_elsewhere(world: World, point: str) -> None:
-    kept = [await world.keep(os.urandom(10 * KIB)) for _ in range(300)]
-
-    def stop(_: str) -> None:
-        raise KeyError
-
-    crashpoints.arm(point, stop)
-    with pytest.raises(KeyError):
-        await run(SettlingWorker(world.bodies))
-    for each in kept:
-        await world.check(each)
-    await world.close()
-    await world.open()
-    for each in kept[:3]:  # of a pack that has its rows already, or not yet
-        await world.remove(each)
-    await run(CollectionWorker(world.bodies))
-    await run(SettlingWorker(world.bodies))
-    assert await world.packs() == 1
-    assert await world.count(STAGED) == 0
-    for each in kept[3:]:
-        await world.check(each)
-    await emptied(world, kept[3:])
-
-
-async def test_a_draft_waits_for_commits_under_way(world: World) -> None:
-    kept = await world.keep(os.urandom(10 * KIB))
-    slot = world.bodies.stage.enter(5000, "STANDARD")
-    assert slot is not None
-    await world.bodies.stage.hand_over()
-    assert await SettlingWorker(world.bodies).turn() is WorkerState.IDLE
-    assert await world.count(STAGED) == 1
-    other = await world.keep(os.urandom(10 * KIB))  # goes to the next draft
-    asked = asyncio.Event()
-    world.bodies.stage.wake = asked.set
-    world.bodies.stage.leave(slot)
-    assert asked.is_set()
-    await world.bodies.stage.turn()
-    assert await SettlingWorker(world.bodies).turn() is WorkerState.BUSY
-    assert await world.count(STAGED) == 1
-    for each in (kept, other):
-        await world.check(each)
-
-
-async def test_what_no_live_process_can_fill_is_settled(world: World) -> None:
-    """Another process of this catalog ends without closing its draft."""
-    epochs = await Epochs.register(world.catalog, SystemClock(), alone=False)
-    other = BodyStore(world.catalog, epochs, world.placer, settings=SETTINGS)
-    await other.start()
-    mine, world.bodies = world.bodies, other
-    kept = await world.keep(os.urandom(10 * KIB))
-    world.bodies = mine
-    worker = SettlingWorker(mine)
-    await mine.stage.hand_over()
-    assert await worker.turn() is WorkerState.IDLE
-    assert await world.count(STAGED) == 1
-    await world.check(kept)
-    await mine.epochs.mark_dead(epochs.epoch)
-    while await worker.turn() is WorkerState.BUSY:
-        pass
-    assert await world.count(STAGED) == 0
-    assert await world.packs() == 1
-    await world.check(kept)
-    await other.close()
-
-
-async def test_who_settles_elsewhere_is_noticed(world: World) -> None:
-    stage = world.bodies.stage
-    await world.keep(os.urandom(10 * KIB))
-    await stage.hand_over()
-    world.bodies.stage = Stage(world.catalog, world.epochs, world.placer, world.bodies.classes)  # of another process
-    await run(SettlingWorker(world.bodies))
-    assert stage.waiting == 10 * KIB + 16
-    await stage.turn()
-    assert stage.waiting == 0
-
-
-async def test_a_catalog_that_refuses_is_not_asked_without_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = world.bodies.stage
-    await world.keep(os.urandom(10 * KIB))
-    asked = 0
-
-    async def refuse(_: object) -> None:
-        nonlocal asked
-        asked += 1
-        raise CatalogFull("full")
-
-    monkeypatch.setattr(world.catalog, "transact", refuse)
-    with pytest.raises(CatalogFull):
-        await stage.hand_over()
-    for _ in range(10):
-        await stage.turn()
-    assert asked == 1
-    monkeypatch.undo()
-    monkeypatch.setattr(stage, "_monotonic", lambda: time.monotonic() + 2)
-    await stage.turn()
-    await run(SettlingWorker(world.bodies))
-    assert await world.packs() == 1
 
 
 async def test_a_reader_goes_on_while_its_body_moves(world: World) -> None:
@@ -314,34 +128,6 @@ async def test_a_full_stage_lets_bodies_go_the_direct_way(tmp_path: Path) -> Non
     for each in kept:
         await world.check(each)
     await world.close()
-
-
-async def test_a_full_draft_is_settled_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted, asked = asyncio.Event(), asyncio.Event()
-    monkeypatch.setattr(stage, "FULL", 100 * KIB)
-    world.bodies.stage.wake, world.bodies.stage.settle = wanted.set, asked.set
-    for _ in range(4):
-        await world.keep(os.urandom(20 * KIB))
-    assert not wanted.is_set()
-    await world.keep(os.urandom(20 * KIB))
-    assert wanted.is_set()
-    await world.keep(os.urandom(20 * KIB))  # while it is not closed the next draft takes them
-    assert world.files() == []
-    await world.bodies.stage.turn()
-    assert asked.is_set()
-    assert await SettlingWorker(world.bodies).turn() is WorkerState.BUSY
-    assert await world.packs() == 1
-    assert await world.count(STAGED) == 1
-
-
-async def test_an_old_draft_is_settled(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    await world.keep(os.urandom(20 * KIB))
-    await world.bodies.stage.turn()
-    assert await SettlingWorker(world.bodies).turn() is WorkerState.IDLE
-    monkeypatch.setattr(world.bodies.stage, "_monotonic", lambda: time.monotonic() + 1)
-    await world.bodies.stage.turn()
-    assert await SettlingWorker(world.bodies).turn() is WorkerState.BUSY
-    assert await world.packs() == 1
 
 
 async def test_refused_like_any_other_while_too_few_nodes_are_up(world: World) -> None:
@@ -373,25 +159,6 @@ async def test_nodes_that_fail_later_leave_it_staged(tmp_path: Path) -> None:
     await world.close()
 
 
-async def test_a_commit_that_fails_leaves_nothing_waiting(world: World) -> None:
-    stored = await world.bodies.store(
-        chunks(os.urandom(10 * KIB)), content_key=b"k" * 32, storage_class="STANDARD", finish=no_outcome
-    )
-
-    async def fail(txn: Transaction) -> None:
-        raise LookupError
-
-    with pytest.raises(LookupError):
-        await world.bodies.commit([stored], fail)
-    assert await world.count(STAGED) == 0
-    kept = [await world.keep(os.urandom(10 * KIB)) for _ in range(2)]
-    await run(SettlingWorker(world.bodies))
-    assert world.bodies.stage.waiting == 0
-    for each in kept:
-        await world.check(each)
-    await emptied(world, kept)
-
-
 async def test_groups_of_each_storage_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     classes = ("STANDARD", "WIDE")
     kinds = StorageClasses({name: StorageClass.of(name, ("4+2",)) for name in classes}, {})
@@ -402,23 +169,6 @@ async def test_groups_of_each_storage_class(tmp_path: Path, monkeypatch: pytest.
     assert await world.count(STAGED) == 0
     rows = await world.segments()
     assert sorted(row.storage_class for row in rows.values()) == sorted(classes)
-    for each in kept:
-        await world.check(each)
-    await world.close()
-
-
-async def test_a_draft_that_no_nodes_take_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kinds = StorageClasses({"NARROW": StorageClass.of("NARROW", "2+2"), "WIDE": StorageClass.of("WIDE", "4+2")}, {})
-    monkeypatch.setattr(body_store, "StorageClasses", lambda: kinds)
-    world = await World(tmp_path, settings=SETTINGS).open()
-    kept = [await world.keep(os.urandom(10 * KIB), storage_class=name) for name in ("WIDE", "NARROW")]
-    for number in (1, 2):
-        world.placer.observe(bytes([number]) * 16, ok=False, seconds=0.0, error=PermanentError("gone"))
-    worker = SettlingWorker(world.bodies)
-    await run(worker)
-    assert await world.count(STAGED) == 1
-    assert [row.storage_class for row in (await world.segments()).values()] == ["NARROW"]
-    assert "nodes" in worker.report().progress
     for each in kept:
         await world.check(each)
     await world.close()

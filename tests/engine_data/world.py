@@ -16,10 +16,13 @@ from catalog.interface import Reader, Transaction
 from catalog.lmdb_engine.catalog import LmdbCatalog
 from core.buffers import Buffer
 from core.clock import SystemClock
+from core.workers import Forceable, Worker, WorkerState
 from engine import references
 from engine.bodies import BodyRef
 from engine.bodies.store import BodySettings, BodyStore
-from engine.layout_data import PACK, SEGMENT, prefix_end
+from engine.collection import CollectionWorker
+from engine.compaction import CompactionWorker
+from engine.layout_data import BODY, PACK, PACK_DEAD, QUEUE_BODY, SEGMENT, STAGED, prefix_end
 from engine.placement import LocalPlacer
 from engine.ports import Node
 from engine.records_data import SEGMENT_ROW, SegmentRow
@@ -145,3 +148,25 @@ class World:
         name = piece.locator.decode()
         (path,) = (self.folder / "nodes" / str(piece.node[0])).rglob(name)
         return path
+
+
+async def run(worker: Worker) -> None:
+    """Until it has nothing to do, as an operator has it run."""
+    if isinstance(worker, Forceable):
+        worker.force()
+    while await worker.turn() is WorkerState.BUSY:
+        pass
+
+
+async def emptied(world: World, kept: Sequence[Kept]) -> None:
+    """Remove what is left: no file and no row of it may stay."""
+    for each in kept:
+        await world.remove(each)
+    worker = CompactionWorker(world.bodies)
+    for _ in range(2):
+        await run(CollectionWorker(world.bodies))
+        await run(worker)
+    await run(CollectionWorker(world.bodies))
+    assert world.files() == []
+    for prefix in (BODY, PACK, PACK_DEAD, SEGMENT, STAGED, QUEUE_BODY):
+        assert await world.count(prefix) == 0
