@@ -17,6 +17,7 @@ How much may wait is bounded. Beyond that, and whenever no node set could take t
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -110,6 +111,7 @@ class Stage:
         self._drafts = {name: _Drafts() for name in classes.classes} if limit else {}
         self._done: list[Draft] = []  # they take no more, and are to be closed
         self._closed: dict[bytes, Draft] = {}  # they are to be settled
+        self._writing = asyncio.Lock()
         self._not_before = 0.0
         self.waiting = 0
         #: Called when this worker is wanted before its time, and when a draft may be settled.
@@ -176,7 +178,12 @@ class Stage:
         self.wake()
 
     async def _write(self) -> None:
-        """Close what can be closed and open what lacks, in one transaction."""
+        """Close what can be closed and open what lacks, in one transaction. The worker and those who want all closed
+        may come at once: the second then finds less to do."""
+        async with self._writing:
+            await self._write_alone()
+
+    async def _write_alone(self) -> None:
         closing = [draft for draft in self._done if not draft.under_way]
         opening = [
             Draft(new_ordered_id(), name)
@@ -186,12 +193,14 @@ class Stage:
         now = self._monotonic()
         if (not closing and not opening) or now < self._not_before:
             return
-        self._not_before = now + _AGAIN  # which also keeps out who comes while this is under way
+        self._not_before = now + _AGAIN
 
         async def write(txn: Transaction) -> None:
             await self._epochs.guard(txn)
             for draft in closing:
-                if await txn.get(DRAFT + draft.id) is not None:  # else it was closed in a commit that was in doubt
+                value = await txn.get(DRAFT + draft.id)
+                # Else an earlier commit, which was in doubt, closed it: its pack may have been written since.
+                if value is not None and DRAFT_ROW.decode(value).state is DraftState.OPEN:
                     txn.put(DRAFT + draft.id, self._row(draft, DraftState.CLOSED))
             for draft in opening:
                 txn.put(DRAFT + draft.id, self._row(draft, DraftState.OPEN))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from backends.errors import PermanentError
 from catalog.epochs import Epochs
-from catalog.errors import CatalogFull
+from catalog.errors import CatalogFull, CommitUnknown
 from catalog.interface import Transaction
 from core import crashpoints
 from core.clock import SystemClock
@@ -24,8 +24,9 @@ from engine.bodies.store import BodySettings, BodyStore
 from engine.classes import StorageClass, StorageClasses
 from engine.collection import CollectionWorker
 from engine.compaction import CompactionWorker
-from engine.layout_data import PACK_DEAD, STAGED
+from engine.layout_data import DRAFT, PACK_DEAD, STAGED, prefix_end
 from engine.packs import write_pack
+from engine.records_data import DRAFT_ROW, DraftState
 from engine.settling import SettlingWorker
 from tests.engine_data.world import World, chunks, emptied, no_outcome, run
 
@@ -256,3 +257,60 @@ async def test_a_draft_that_no_nodes_take_holds_up_no_other(tmp_path: Path, monk
     for each in kept:
         await world.check(each)
     await world.close()
+
+
+async def test_one_closes_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker and an operator's turn meet while a commit takes long."""
+    stage, transact = world.bodies.stage, world.catalog.transact
+    kept = await world.keep(os.urandom(10 * KIB))
+    go = asyncio.Event()
+    asked = 0
+
+    async def slow(function: Callable[[Transaction], Awaitable[object]]) -> object:
+        nonlocal asked
+        asked += 1
+        await go.wait()
+        return await transact(function)
+
+    monkeypatch.setattr(world.catalog, "transact", slow)
+    first = asyncio.create_task(stage.hand_over())
+    await asyncio.sleep(0)
+    monkeypatch.setattr(stage, "_monotonic", lambda: time.monotonic() + 2)
+    second = asyncio.create_task(stage.turn())
+    await asyncio.sleep(0.01)
+    go.set()
+    await asyncio.gather(first, second)
+    assert asked == 1
+    monkeypatch.undo()
+    await run(SettlingWorker(world.bodies))
+    await world.check(kept)
+
+
+async def test_what_was_born_is_not_closed_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closing commit that was in doubt went through, and its pack was written: it would be written anew, from what
+    still waits of its members."""
+    stage, transact = world.bodies.stage, world.catalog.transact
+    kept = [await world.keep(os.urandom(10 * KIB)) for _ in range(300)]
+
+    async def in_doubt(function: Callable[[Transaction], Awaitable[object]]) -> None:
+        await transact(function)
+        raise CommitUnknown("in doubt")
+
+    monkeypatch.setattr(world.catalog, "transact", in_doubt)
+    with pytest.raises(CommitUnknown):
+        await stage.hand_over()
+    monkeypatch.undo()
+
+    def stop(_: str) -> None:
+        raise KeyError
+
+    crashpoints.arm("settling-born", stop)
+    with pytest.raises(KeyError):
+        await SettlingWorker(world.bodies).turn()
+    monkeypatch.setattr(stage, "_monotonic", lambda: time.monotonic() + 2)
+    await stage.hand_over()
+    rows = await world.catalog.read(lambda reader: reader.scan(DRAFT, prefix_end(DRAFT), limit=10))
+    assert DraftState.BORN in [DRAFT_ROW.decode(value).state for _, value in rows]
+    await run(SettlingWorker(world.bodies))
+    for each in kept:
+        await world.check(each)
