@@ -26,7 +26,7 @@ import msgspec
 
 from catalog.epochs import Epochs
 from catalog.interface import Catalog, Reader, Transaction
-from core.ids import new_ordered_id
+from core.ids import new_id
 from core.workers import WorkerReport, WorkerState
 from engine.classes import StorageClasses
 from engine.errors import StorageFull, Unavailable
@@ -186,7 +186,7 @@ class Stage:
     async def _write_alone(self) -> None:
         closing = [draft for draft in self._done if not draft.under_way]
         opening = [
-            Draft(new_ordered_id(), name)
+            Draft(new_id(), name)
             for name, drafts in self._drafts.items()
             for _ in range((drafts.current is None) + (drafts.spare is None))
         ]

@@ -314,3 +314,13 @@ async def test_what_was_born_is_not_closed_again(world: World, monkeypatch: pyte
     await run(SettlingWorker(world.bodies))
     for each in kept:
         await world.check(each)
+
+
+async def test_packs_of_drafts_take_turns_among_nodes_and_folders(world: World) -> None:
+    """Both go by the first byte of a pack's id."""
+    for _ in range(12):
+        await world.keep(os.urandom(10 * KIB))
+        await run(SettlingWorker(world.bodies))
+    first = {row.pieces[0].node for row in (await world.segments()).values()}
+    assert len(first) > 1
+    assert len({path.parent.name for path in world.files()}) > 1
